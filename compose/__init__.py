@@ -1,0 +1,1 @@
+"""A Compose file in, a running project out; the command line. Read `orchestrator.py` first."""

@@ -1,0 +1,147 @@
+"""The engine's database: what must be unique or transactional across processes.
+
+One SQLite file in WAL mode. Any number of commands open it at once; each keeps its transactions short. The parts that own
+a table write their own SQL through `State`; the schema has its one home here.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from engine.errors import Unavailable, Unsupported
+
+BUSY_TIMEOUT_S = 20.0
+
+MIGRATIONS: tuple[str, ...] = (
+    """
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+
+    -- `desired` is what the user last asked for: created, running or stopped.
+    CREATE TABLE containers (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at REAL NOT NULL, image_id TEXT NOT NULL,
+        desired TEXT NOT NULL, spec TEXT NOT NULL, argv TEXT NOT NULL, volumes TEXT NOT NULL, removing INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE container_labels (
+        container_id TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE, key TEXT NOT NULL, value TEXT NOT NULL,
+        PRIMARY KEY (container_id, key)
+    ) WITHOUT ROWID;
+    CREATE INDEX container_labels_by_value ON container_labels (key, value);
+
+    CREATE TABLE networks (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at REAL NOT NULL, spec TEXT NOT NULL,
+        subnet TEXT NOT NULL UNIQUE, gateway TEXT NOT NULL, link TEXT NOT NULL UNIQUE, next_host INTEGER NOT NULL DEFAULT 2,
+        removing INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE leases (
+        container_id TEXT NOT NULL, network_id TEXT NOT NULL REFERENCES networks(id), position INTEGER NOT NULL,
+        ipv4_address TEXT NOT NULL, mac_address TEXT NOT NULL, link TEXT NOT NULL UNIQUE, ifname TEXT NOT NULL,
+        aliases TEXT NOT NULL,
+        PRIMARY KEY (container_id, network_id), UNIQUE (network_id, ipv4_address)
+    ) WITHOUT ROWID;
+
+    CREATE TABLE volumes (
+        name TEXT PRIMARY KEY, created_at REAL NOT NULL, spec TEXT NOT NULL, anonymous INTEGER NOT NULL,
+        removing INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE volume_uses (
+        volume_name TEXT NOT NULL, container_id TEXT NOT NULL, PRIMARY KEY (volume_name, container_id)
+    ) WITHOUT ROWID;
+
+    -- An image is its configuration blob, and `manifest` is the digest of the manifest blob that lists its layer blobs.
+    CREATE TABLE images (
+        id TEXT PRIMARY KEY, created_at REAL NOT NULL, manifest TEXT NOT NULL, size_bytes INTEGER NOT NULL,
+        architecture TEXT NOT NULL, os TEXT NOT NULL, config TEXT NOT NULL
+    ) WITHOUT ROWID;
+    CREATE TABLE tags (reference TEXT PRIMARY KEY, image_id TEXT NOT NULL REFERENCES images(id)) WITHOUT ROWID;
+    CREATE TABLE image_layers (
+        image_id TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE, position INTEGER NOT NULL, diff_id TEXT NOT NULL,
+        blob TEXT NOT NULL, PRIMARY KEY (image_id, position)
+    ) WITHOUT ROWID;
+    CREATE INDEX image_layers_by_diff ON image_layers (diff_id);
+    CREATE TABLE build_cache (
+        key TEXT PRIMARY KEY, image_id TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE, used_at REAL NOT NULL
+    ) WITHOUT ROWID;
+
+    CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL);
+    """,
+)
+
+
+class State:
+    """The open database. Safe to share between threads: one connection, one lock around each use."""
+
+    def __init__(self, path: str) -> None:
+        self._lock = threading.RLock()
+        os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
+        try:
+            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._migrate(path)
+        except sqlite3.Error as error:
+            raise Unavailable(f"cannot open the engine's database {path}: {error}") from error
+        os.chmod(path, 0o600)
+
+    def _migrate(self, path: str) -> None:
+        if self._version() == len(MIGRATIONS):
+            return
+        with self.transaction():
+            version = self._version()
+            if version > len(MIGRATIONS):
+                raise Unsupported(
+                    f"{path} was written by a newer umiak (schema {version}, this one knows {len(MIGRATIONS)})",
+                    hint="upgrade umiak, or set UMIAK_ROOT to another directory",
+                )
+            for script in MIGRATIONS[version:]:
+                for statement in script.split(";"):
+                    self._db.execute(statement)
+            self._db.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+
+    def _version(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
+
+    @contextmanager
+    def transaction(self) -> Iterator[State]:
+        """Hold the write lock of the database for a block; undo all of it if the block raises. Blocks nest."""
+        with self._lock:
+            if self._db.in_transaction:
+                yield self
+                return
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                raise Unavailable(f"cannot write the engine's database: {error}") from error
+            try:
+                yield self
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
+        """Run one statement; return how many rows it changed. `sqlite3.IntegrityError` passes through."""
+        with self._lock:
+            return self._db.execute(sql, parameters).rowcount
+
+    def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
+        """All rows of a query."""
+        with self._lock:
+            return self._db.execute(sql, parameters).fetchall()
+
+    def row(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
+        """The first row of a query."""
+        with self._lock:
+            found: sqlite3.Row | None = self._db.execute(sql, parameters).fetchone()
+            return found
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._db.close()
