@@ -1,0 +1,81 @@
+# The commands of this project: `make help` lists them. Each sets up what it needs; warm runs set up nothing.
+
+VENV    := .venv
+BIN     := $(VENV)/bin
+UMIAK   := $(BIN)/umiak
+BASE    := debian:bookworm-slim
+DEMO    := $(UMIAK) -f samples/guestbook/compose.yaml
+PYTEST  := $(BIN)/python -m pytest
+# The first interpreter that is new enough. PYTHON=/path/to/python3 chooses another.
+PYTHON  := $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
+             $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$name && break; done)
+
+.PHONY: help install demo test check unit kernel-test scenarios format clean
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make install      make $(UMIAK)"
+	@echo "make demo         bring up samples/guestbook, fetch its page, show its state"
+	@echo "make test         check, then run all tests (as root, or most of them are skipped)"
+	@echo "make check        lint, format, types and import contracts"
+	@echo "make unit         the tests that need neither root nor network"
+	@echo "make kernel-test  the tests that make real system calls"
+	@echo "make scenarios    the tests that run whole stacks"
+	@echo "make clean        remove $(VENV) and the caches"
+
+# Debian splits the venv module off its Python; it is installed only where it is missing and only by root.
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "umiak needs Python 3.11 or newer: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || sh .ci/packages python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/.tools-installed: pyproject.toml $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+# What the tests look at the host with. The product itself needs none of them.
+$(VENV)/.test-packages: .ci/packages | $(BIN)/python
+	@sh .ci/packages iproute2=ip nftables=nft
+	@touch $@
+
+install: $(VENV)/.installed
+
+demo: install
+	@$(UMIAK) image inspect $(BASE) > /dev/null 2>&1 || $(UMIAK) image bootstrap $(BASE)
+	@$(DEMO) up -d --wait
+	@$(BIN)/python samples/fetch.py "http://127.0.0.1:$${GUESTBOOK_PORT:-8080}/"
+	@$(DEMO) ps
+	@echo
+	@echo "The guestbook is at http://127.0.0.1:$${GUESTBOOK_PORT:-8080}/"
+	@echo "Take it down with:  $(DEMO) down        (and its data: down -v)"
+
+check: $(VENV)/.tools-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check $(VENV)/.test-packages
+	$(PYTEST) tests
+
+unit: $(VENV)/.tools-installed
+	$(PYTEST) tests/unit
+
+kernel-test: $(VENV)/.tools-installed $(VENV)/.test-packages
+	$(PYTEST) tests/kernel
+
+scenarios: $(VENV)/.tools-installed $(VENV)/.test-packages
+	$(PYTEST) tests/scenarios
+
+format: $(VENV)/.tools-installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
