@@ -1,0 +1,1 @@
+"""The canonical Compose project as frozen pydantic models. Read `project.py` first, then `service.py`."""

@@ -1,0 +1,77 @@
+"""How to build a service's image."""
+
+from __future__ import annotations
+
+from compose.model.base import Bytes, Extensible
+from compose.model.files import FileReference
+
+
+class Ulimit(Extensible):
+    """A resource limit: `single` for both, or `soft` and `hard`."""
+
+    single: int = 0
+    """One number for both limits, where the file gives one."""
+    soft: int = 0
+    """Limit that applies, where the file gives two."""
+    hard: int = 0
+    """Limit up to which the process may raise the soft one."""
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The soft and the hard limit."""
+        return (self.single, self.single) if self.single else (self.soft, self.hard)
+
+
+class Build(Extensible):
+    """`services.*.build` in its long form."""
+
+    context: str | None = None
+    """Absolute path, or URL, of the build context; default the project directory."""
+    dockerfile: str | None = None
+    """Path of the Dockerfile relative to the context; default `Dockerfile`."""
+    dockerfile_inline: str | None = None
+    """The Dockerfile's text, instead of a file."""
+    entitlements: tuple[str, ...] = ()
+    """Extra privileges of the build, such as `network.host`."""
+    args: dict[str, str | None] = {}
+    """Build arguments; None takes the value from the environment of the command."""
+    provenance: str | None = None
+    """Provenance attestation: `true`, `false` or its options."""
+    sbom: str | None = None
+    """Bill-of-materials attestation: `true`, `false` or its options."""
+    ssh: dict[str, str] = {}
+    """SSH agents and keys by ID; an empty value is the default agent."""
+    labels: dict[str, str] = {}
+    """Labels of the image built."""
+    cache_from: tuple[str, ...] = ()
+    """Where to look for cached steps."""
+    cache_to: tuple[str, ...] = ()
+    """Where to write cached steps."""
+    no_cache: bool = False
+    """Ignore the build cache."""
+    no_cache_filter: tuple[str, ...] = ()
+    """Stages to build without the cache."""
+    additional_contexts: dict[str, str] = {}
+    """Further named contexts: paths, URLs, `docker-image://`, `oci-layout://`, `service:`."""
+    pull: bool = False
+    """Pull the base images even if they are present."""
+    extra_hosts: dict[str, tuple[str, ...]] = {}
+    """Host names and their addresses during the build."""
+    isolation: str | None = None
+    """Isolation technology (Windows)."""
+    network: str | None = None
+    """Network of RUN steps: `host`, `none`, `default` or a name."""
+    target: str | None = None
+    """Stage to build; default the last one."""
+    secrets: tuple[FileReference, ...] = ()
+    """Secrets that RUN steps may mount."""
+    shm_size: Bytes = 0
+    """Size of /dev/shm in RUN steps, in bytes; 0 is the default."""
+    tags: tuple[str, ...] = ()
+    """Further tags of the image."""
+    ulimits: dict[str, Ulimit] = {}
+    """Resource limits of RUN steps."""
+    platforms: tuple[str, ...] = ()
+    """Platforms to build for."""
+    privileged: bool = False
+    """Run RUN steps with all privileges."""

@@ -1,0 +1,182 @@
+"""`services.*.deploy`, devices, and `services.*.develop`."""
+
+from __future__ import annotations
+
+from compose.model.base import Bytes, Extensible
+from compose.spec.units import Duration
+
+
+class DeviceRequest(Extensible):
+    """A request for devices by capability, as GPUs are asked for."""
+
+    capabilities: tuple[str, ...] = ()
+    """What the device must be able to do, such as `gpu`."""
+    driver: str | None = None
+    """Driver of the device, such as `nvidia`."""
+    count: int = 0
+    """How many devices; -1 for all."""
+    device_ids: tuple[str, ...] = ()
+    """The very devices; excludes `count`."""
+    options: dict[str, str] = {}
+    """Options of the driver."""
+
+
+class DiscreteResource(Extensible):
+    """A countable resource of the user's own kind (swarm)."""
+
+    kind: str = ""
+    """Name of the kind."""
+    value: int = 0
+    """How many are needed."""
+
+
+class GenericResource(Extensible):
+    """One entry of `generic_resources` (swarm)."""
+
+    discrete_resource_spec: DiscreteResource | None = None
+    """The countable resource."""
+
+
+class Resource(Extensible):
+    """An amount of resources, as a limit or a reservation."""
+
+    cpus: float = 0.0
+    """Number of CPUs; 0 is unset."""
+    memory: Bytes = 0
+    """Memory in bytes; 0 is unset."""
+    pids: int = 0
+    """Number of processes; 0 is unset, -1 unlimited."""
+    devices: tuple[DeviceRequest, ...] = ()
+    """Devices to reserve."""
+    generic_resources: tuple[GenericResource, ...] = ()
+    """User-defined resources to reserve."""
+
+
+class Resources(Extensible):
+    """`deploy.resources`."""
+
+    limits: Resource | None = None
+    """What a container may use at most."""
+    reservations: Resource | None = None
+    """What the host must be able to give to a container."""
+
+
+class UpdateConfig(Extensible):
+    """`deploy.update_config` and `deploy.rollback_config`."""
+
+    parallelism: int | None = None
+    """How many containers at a time; 0 is all."""
+    delay: Duration = Duration(0)
+    """Wait between groups."""
+    failure_action: str | None = None
+    """What to do when an update fails: `continue`, `pause`, `rollback`."""
+    monitor: Duration = Duration(0)
+    """How long to watch a new container for failure."""
+    max_failure_ratio: float = 0.0
+    """Share of failures to tolerate, 0 to 1."""
+    order: str | None = None
+    """`stop-first` (default) or `start-first`."""
+
+
+class RestartPolicy(Extensible):
+    """`deploy.restart_policy`."""
+
+    condition: str | None = None
+    """`none`, `on-failure` or `any` (default)."""
+    delay: Duration | None = None
+    """Wait between attempts."""
+    max_attempts: int | None = None
+    """How often to try before giving up; default for ever."""
+    window: Duration | None = None
+    """How long a container must run to count as started."""
+
+
+class PlacementPreference(Extensible):
+    """One placement preference (swarm)."""
+
+    spread: str | None = None
+    """Node label over whose values to spread."""
+
+
+class Placement(Extensible):
+    """`deploy.placement` (swarm)."""
+
+    constraints: tuple[str, ...] = ()
+    """Expressions that a node must satisfy."""
+    preferences: tuple[PlacementPreference, ...] = ()
+    """How to spread over nodes."""
+    max_replicas_per_node: int = 0
+    """At most so many containers per node; 0 is no limit."""
+
+
+class Deploy(Extensible):
+    """`services.*.deploy`."""
+
+    mode: str | None = None
+    """`replicated` (default), `global`, or the job forms of them."""
+    replicas: int | None = None
+    """Number of containers; default 1."""
+    labels: dict[str, str] = {}
+    """Labels of the service, not of its containers (swarm)."""
+    update_config: UpdateConfig | None = None
+    """How to replace containers."""
+    rollback_config: UpdateConfig | None = None
+    """How to go back to the former containers."""
+    resources: Resources = Resources()
+    """Limits and reservations."""
+    restart_policy: RestartPolicy | None = None
+    """When to restart; overrides `restart`."""
+    placement: Placement = Placement()
+    """Which nodes to use (swarm)."""
+    endpoint_mode: str | None = None
+    """`vip` or `dnsrr` (swarm)."""
+
+
+class Hook(Extensible):
+    """A command that runs at a point in a container's life: post_start, pre_stop, and develop.watch.exec."""
+
+    command: tuple[str, ...] | None = None
+    """What to execute."""
+    user: str | None = None
+    """User to run as; default the container's."""
+    privileged: bool = False
+    """Run with all privileges."""
+    working_dir: str | None = None
+    """Directory to run in; default the container's."""
+    environment: dict[str, str | None] = {}
+    """Variables added to the container's."""
+
+
+class PreStart(Hook):
+    """A container that runs to completion before the service's own start."""
+
+    image: str | None = None
+    """Image to run; default the service's."""
+    per_replica: bool = False
+    """Run once for each replica rather than once for the service."""
+
+
+class Trigger(Extensible):
+    """One rule of `develop.watch`."""
+
+    path: str = ""
+    """Absolute path to watch."""
+    action: str = ""
+    """`rebuild`, `sync`, `restart`, `sync+restart` or `sync+exec`."""
+    target: str | None = None
+    """Where synced files go in the container."""
+    exec: Hook = Hook()
+    """Command for `sync+exec`."""
+    include: tuple[str, ...] = ()
+    """Patterns of files to watch; default all."""
+    ignore: tuple[str, ...] = ()
+    """Patterns of files not to watch."""
+    initial_sync: bool = False
+    """Sync once at the start."""
+
+
+class Develop(Extensible):
+    """`services.*.develop`."""
+
+    watch: tuple[Trigger, ...] = ()
+    """Rules for `watch`, in order."""

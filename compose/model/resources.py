@@ -1,0 +1,82 @@
+"""The top-level networks, volumes and models."""
+
+from __future__ import annotations
+
+from compose.model.base import Extensible
+
+
+class IpamPool(Extensible):
+    """One address range of a network."""
+
+    subnet: str | None = None
+    """Subnet in CIDR notation."""
+    gateway: str | None = None
+    """Address of the gateway; default the first of the subnet."""
+    ip_range: str | None = None
+    """Part of the subnet from which containers get addresses; default all of it."""
+    aux_addresses: dict[str, str] = {}
+    """Addresses that the driver must not hand out, by host name."""
+
+
+class Ipam(Extensible):
+    """How a network's addresses are managed."""
+
+    driver: str | None = None
+    """Driver that hands out addresses; default the engine's."""
+    config: tuple[IpamPool, ...] = ()
+    """Address ranges."""
+    options: dict[str, str] = {}
+    """Options of the driver."""
+
+
+class Network(Extensible):
+    """A top-level network."""
+
+    name: str | None = None
+    """Name of the network in the engine; default `<project>_<key>`."""
+    driver: str | None = None
+    """Network driver; default `bridge`."""
+    driver_opts: dict[str, str] = {}
+    """Options of the driver."""
+    ipam: Ipam = Ipam()
+    """Address management."""
+    external: bool = False
+    """The network exists outside the project and is neither made nor removed by it."""
+    internal: bool = False
+    """No way out of the network."""
+    attachable: bool = False
+    """Containers outside the project may join."""
+    labels: dict[str, str] = {}
+    """Labels of the network."""
+    enable_ipv4: bool | None = None
+    """Give IPv4 addresses; default true."""
+    enable_ipv6: bool | None = None
+    """Give IPv6 addresses; default false."""
+
+
+class Volume(Extensible):
+    """A top-level volume."""
+
+    name: str | None = None
+    """Name of the volume in the engine; default `<project>_<key>`."""
+    driver: str | None = None
+    """Volume driver; default `local`."""
+    driver_opts: dict[str, str] = {}
+    """Options of the driver, such as `type`, `o` and `device` of a mount."""
+    external: bool = False
+    """The volume exists outside the project and is neither made nor removed by it."""
+    labels: dict[str, str] = {}
+    """Labels of the volume."""
+
+
+class LanguageModel(Extensible):
+    """A top-level model: a language model that services use."""
+
+    name: str | None = None
+    """Name of the model; default its key."""
+    model: str | None = None
+    """Reference of the model to run."""
+    context_size: int = 0
+    """Tokens of context; 0 is the model's default."""
+    runtime_flags: tuple[str, ...] = ()
+    """Flags passed to the inference engine."""

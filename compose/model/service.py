@@ -1,0 +1,441 @@
+"""A service: what its containers run and how."""
+
+from __future__ import annotations
+
+from compose.model.base import Bytes, Extensible, Model
+from compose.model.build import Build, Ulimit
+from compose.model.deploy import Deploy, Develop, DeviceRequest, Hook, PreStart
+from compose.model.files import FileReference
+from compose.spec.units import Duration
+
+
+class Dependency(Extensible):
+    """One entry of `depends_on`."""
+
+    condition: str = "service_started"
+    """`service_started`, `service_healthy` or `service_completed_successfully`."""
+    restart: bool = False
+    """Restart this service after the dependency was recreated or restarted."""
+    required: bool = True
+    """False: carry on with a warning when the dependency is disabled or fails."""
+
+
+class Healthcheck(Extensible):
+    """How to tell whether a container is healthy; what is unset comes from the image, then from the engine."""
+
+    test: tuple[str, ...] | None = None
+    """`CMD` and arguments, `CMD-SHELL` and a line, or `NONE`."""
+    timeout: Duration | None = None
+    """How long one probe may take; default 30s."""
+    interval: Duration | None = None
+    """Time between probes; default 30s."""
+    retries: int | None = None
+    """Failures in a row that make it unhealthy; default 3."""
+    start_period: Duration | None = None
+    """Time at the start in which failures do not count; default 0s."""
+    start_interval: Duration | None = None
+    """Time between probes in the start period."""
+    disable: bool = False
+    """No health check, not even the image's."""
+
+
+class Port(Extensible):
+    """One published port."""
+
+    name: str | None = None
+    """Name of the port, for people."""
+    mode: str | None = None
+    """`ingress` (default) or `host` (swarm)."""
+    host_ip: str | None = None
+    """Address of the host to bind; default all."""
+    target: int = 0
+    """Port in the container."""
+    published: str | None = None
+    """Port of the host, or a range `a-b` of which the engine takes a free one; None and `0` mean any."""
+    protocol: str = "tcp"
+    """`tcp`, `udp` or `sctp`."""
+    app_protocol: str | None = None
+    """Protocol spoken over it, such as `http`."""
+
+
+class BindOptions(Extensible):
+    """Options of a mount of type `bind`."""
+
+    selinux: str | None = None
+    """`z` for a shared label, `Z` for a private one."""
+    propagation: str | None = None
+    """`rprivate` (default), `private`, `rshared`, `shared`, `rslave` or `slave`."""
+    create_host_path: bool = True
+    """Create the source as a directory where it is missing."""
+    recursive: str | None = None
+    """What of mounts below the source: `enabled`, `disabled`, `writable`, `readonly`."""
+
+
+class VolumeOptions(Extensible):
+    """Options of a mount of type `volume`."""
+
+    labels: dict[str, str] = {}
+    """Labels of an anonymous volume."""
+    nocopy: bool = False
+    """Do not fill an empty volume from the image."""
+    subpath: str | None = None
+    """Directory within the volume to mount."""
+
+
+class TmpfsOptions(Extensible):
+    """Options of a mount of type `tmpfs`."""
+
+    size: Bytes = 0
+    """Size in bytes; 0 is half the memory."""
+    mode: int = 0
+    """Permission bits of its root; 0 is the default 1777."""
+
+
+class ImageOptions(Extensible):
+    """Options of a mount of type `image`."""
+
+    subpath: str | None = None
+    """Directory within the image to mount."""
+
+
+class ServiceVolume(Extensible):
+    """One mount of a service."""
+
+    type: str = "volume"
+    """`bind`, `volume`, `tmpfs`, `image`, `npipe` or `cluster`."""
+    source: str | None = None
+    """Absolute host path, key of a top-level volume, or image; None is an anonymous volume."""
+    target: str | None = None
+    """Path in the container."""
+    read_only: bool = False
+    """Mount read-only."""
+    consistency: str | None = None
+    """Consistency wanted (macOS); without effect."""
+    bind: BindOptions | None = None
+    """Options of a bind."""
+    volume: VolumeOptions | None = None
+    """Options of a volume."""
+    tmpfs: TmpfsOptions | None = None
+    """Options of a tmpfs."""
+    image: ImageOptions | None = None
+    """Options of an image mount."""
+
+
+class ServiceNetwork(Extensible):
+    """How a service joins a network."""
+
+    aliases: tuple[str, ...] = ()
+    """Further names on that network."""
+    driver_opts: dict[str, str] = {}
+    """Options of the network's driver for this endpoint."""
+    gw_priority: int = 0
+    """The network with the highest one gives the default route."""
+    interface_name: str | None = None
+    """Name of the interface in the container."""
+    ipv4_address: str | None = None
+    """Fixed IPv4 address."""
+    ipv6_address: str | None = None
+    """Fixed IPv6 address."""
+    link_local_ips: tuple[str, ...] = ()
+    """Further link-local addresses."""
+    mac_address: str | None = None
+    """MAC address of the interface."""
+    priority: int = 0
+    """Networks are joined from the highest one down; the first is the primary one."""
+
+
+class EnvFile(Model):
+    """One entry of `env_file`, as written; its variables are merged into `environment`."""
+
+    path: str
+    """Absolute path of the file."""
+    required: bool = True
+    """False: skip the file when it is missing."""
+    format: str | None = None
+    """`raw`, or None for the Compose grammar."""
+
+
+class Device(Extensible):
+    """A device of the host in the container."""
+
+    source: str | None = None
+    """Device on the host, or a CDI name."""
+    target: str | None = None
+    """Device in the container."""
+    permissions: str | None = None
+    """Any of `r`, `w`, `m`."""
+
+
+class WeightDevice(Model):
+    """Block I/O weight of one device."""
+
+    path: str = ""
+    """The device."""
+    weight: int = 0
+    """10 to 1000."""
+
+
+class ThrottleDevice(Model):
+    """Block I/O limit of one device."""
+
+    path: str = ""
+    """The device."""
+    rate: Bytes = 0
+    """Bytes or operations per second."""
+
+
+class BlkioConfig(Model):
+    """Block I/O weights and limits."""
+
+    weight: int = 0
+    """10 to 1000; 0 is unset."""
+    weight_device: tuple[WeightDevice, ...] = ()
+    """Weights by device."""
+    device_read_bps: tuple[ThrottleDevice, ...] = ()
+    """Bytes read per second, by device."""
+    device_read_iops: tuple[ThrottleDevice, ...] = ()
+    """Reads per second, by device."""
+    device_write_bps: tuple[ThrottleDevice, ...] = ()
+    """Bytes written per second, by device."""
+    device_write_iops: tuple[ThrottleDevice, ...] = ()
+    """Writes per second, by device."""
+
+
+class CredentialSpec(Extensible):
+    """Windows credentials of a managed service account."""
+
+    config: str | None = None
+    """Config that holds the specification."""
+    file: str | None = None
+    """File that holds the specification."""
+    registry: str | None = None
+    """Registry value that holds the specification."""
+
+
+class Logging(Extensible):
+    """Where a container's output goes."""
+
+    driver: str | None = None
+    """Logging driver; default the engine's."""
+    options: dict[str, str] = {}
+    """Options of the driver, such as `max-size`."""
+
+
+class Provider(Extensible):
+    """An external program that stands in for the service."""
+
+    type: str = ""
+    """Name of the program."""
+    options: dict[str, tuple[str, ...]] = {}
+    """Its options; each may be repeated."""
+
+
+class ServiceModel(Extensible):
+    """How a service is told of a language model."""
+
+    endpoint_var: str | None = None
+    """Variable that gets the endpoint; default `<KEY>_URL`."""
+    model_var: str | None = None
+    """Variable that gets the model's name; default `<KEY>_MODEL`."""
+
+
+class Service(Extensible):
+    """A service in canonical form: long syntaxes only, paths absolute, variables resolved."""
+
+    name: str
+    """Key of the service in the file."""
+    profiles: tuple[str, ...] = ()
+    """Profiles that enable it; none means always enabled."""
+    annotations: dict[str, str] = {}
+    """OCI annotations of the container."""
+    attach: bool | None = None
+    """Show its output in `up`; default true."""
+    build: Build | None = None
+    """How to build the image."""
+    develop: Develop | None = None
+    """Rules for `watch`."""
+    blkio_config: BlkioConfig | None = None
+    """Block I/O weights and limits."""
+    cap_add: tuple[str, ...] = ()
+    """Capabilities to add."""
+    cap_drop: tuple[str, ...] = ()
+    """Capabilities to drop."""
+    cgroup_parent: str | None = None
+    """Parent cgroup."""
+    cgroup: str | None = None
+    """Cgroup namespace: `host` or `private`."""
+    cpu_count: int = 0
+    """Number of CPUs (Windows); 0 is unset."""
+    cpu_percent: float = 0.0
+    """Share of the CPUs (Windows); 0 is unset."""
+    cpu_period: int = 0
+    """CFS period in microseconds; 0 is unset."""
+    cpu_quota: int = 0
+    """CFS quota in microseconds per period; 0 is unset."""
+    cpu_rt_period: int = 0
+    """Real-time period in microseconds; 0 is unset."""
+    cpu_rt_runtime: int = 0
+    """Real-time budget in microseconds per period; 0 is unset."""
+    cpus: float = 0.0
+    """Number of CPUs that may be used; 0 is unset."""
+    cpuset: str | None = None
+    """CPUs to run on, such as `0-2,4`."""
+    cpu_shares: int = 0
+    """Relative CPU weight, 1024 being normal; 0 is unset."""
+    command: tuple[str, ...] | None = None
+    """Arguments; None keeps the image's, () clears them."""
+    configs: tuple[FileReference, ...] = ()
+    """Configs to mount."""
+    container_name: str | None = None
+    """Name of the one container; excludes more than one replica."""
+    credential_spec: CredentialSpec | None = None
+    """Windows credentials."""
+    depends_on: dict[str, Dependency] = {}
+    """Services that must come first, and until when to wait."""
+    deploy: Deploy | None = None
+    """Replicas, resources, restart policy and update order."""
+    device_cgroup_rules: tuple[str, ...] = ()
+    """Rules for the device cgroup, such as `c 1:3 mr`."""
+    devices: tuple[Device, ...] = ()
+    """Devices of the host."""
+    dns: tuple[str, ...] = ()
+    """Name servers."""
+    dns_opt: tuple[str, ...] = ()
+    """Resolver options."""
+    dns_search: tuple[str, ...] = ()
+    """Search domains."""
+    domainname: str | None = None
+    """NIS domain name."""
+    entrypoint: tuple[str, ...] | None = None
+    """Program and first arguments; None keeps the image's, () clears it."""
+    provider: Provider | None = None
+    """External program that stands in for the service."""
+    environment: dict[str, str | None] = {}
+    """Variables of the container, env files included; None unsets the image's."""
+    env_file: tuple[EnvFile, ...] = ()
+    """The files that went into `environment`, in order."""
+    expose: tuple[str, ...] = ()
+    """Ports that the container listens on, not published."""
+    external_links: tuple[str, ...] = ()
+    """Links to containers outside the project."""
+    extra_hosts: dict[str, tuple[str, ...]] = {}
+    """Further lines of /etc/hosts: name to addresses; `host-gateway` is the host."""
+    group_add: tuple[str, ...] = ()
+    """Further groups, by name or ID."""
+    gpus: tuple[DeviceRequest, ...] = ()
+    """GPUs; count -1 is all."""
+    hostname: str | None = None
+    """Host name; default the short container ID."""
+    healthcheck: Healthcheck | None = None
+    """Health check."""
+    image: str | None = None
+    """Image to run; default `<project>-<service>` for a built one."""
+    init: bool | None = None
+    """Run a small init as PID 1."""
+    ipc: str | None = None
+    """IPC namespace: `host`, `none`, `private`, `shareable`, `service:`, `container:`."""
+    isolation: str | None = None
+    """Isolation technology (Windows)."""
+    labels: dict[str, str] = {}
+    """Labels of the containers, label files included."""
+    label_file: tuple[str, ...] = ()
+    """Absolute paths of the files that went into `labels`."""
+    links: tuple[str, ...] = ()
+    """`service[:alias]`: a dependency, and its name here."""
+    logging: Logging | None = None
+    """Where output goes."""
+    mem_limit: Bytes = 0
+    """Memory limit in bytes; 0 is unset."""
+    mem_reservation: Bytes = 0
+    """Soft memory limit in bytes; 0 is unset."""
+    memswap_limit: Bytes = 0
+    """Memory and swap in bytes; -1 is unlimited, 0 unset."""
+    mem_swappiness: Bytes = 0
+    """0 to 100."""
+    mac_address: str | None = None
+    """MAC address on the primary network."""
+    models: dict[str, ServiceModel | None] = {}
+    """Language models used."""
+    network_mode: str | None = None
+    """`none`, `host`, `bridge`, `service:x` or `container:y`; excludes `networks`."""
+    networks: dict[str, ServiceNetwork | None] = {}
+    """Networks joined, by top-level key."""
+    oom_kill_disable: bool = False
+    """Do not kill when out of memory."""
+    oom_score_adj: int = 0
+    """-1000 to 1000."""
+    pid: str | None = None
+    """PID namespace: `host`, `service:`, `container:`."""
+    pids_limit: int = 0
+    """Number of processes; -1 is unlimited, 0 unset."""
+    platform: str | None = None
+    """`os[/arch[/variant]]`."""
+    ports: tuple[Port, ...] = ()
+    """Published ports."""
+    privileged: bool = False
+    """All capabilities, all devices, nothing masked."""
+    pull_policy: str | None = None
+    """`always`, `never`, `missing` (default), `build`, `daily`, `weekly`, `every_<duration>`."""
+    read_only: bool = False
+    """Root file system read-only."""
+    restart: str | None = None
+    """`no` (default), `always`, `on-failure[:n]` or `unless-stopped`."""
+    runtime: str | None = None
+    """OCI runtime; default the embedded one."""
+    scale: int | None = None
+    """Number of containers as the file gives it; `replicas` is the effective number."""
+    secrets: tuple[FileReference, ...] = ()
+    """Secrets to mount."""
+    security_opt: tuple[str, ...] = ()
+    """`no-new-privileges`, `seccomp=`, `apparmor=`, `label=`, `systempaths=`."""
+    shm_size: Bytes = 0
+    """Size of /dev/shm in bytes; 0 is 64 MiB."""
+    stdin_open: bool = False
+    """Keep standard input open."""
+    stop_grace_period: Duration | None = None
+    """Time between the stop signal and SIGKILL; default 10s."""
+    stop_signal: str | None = None
+    """Signal that stops it; default the image's, then SIGTERM."""
+    storage_opt: dict[str, str] = {}
+    """Options of the writable layer, such as `size`."""
+    sysctls: dict[str, str] = {}
+    """Kernel parameters of its namespaces."""
+    tmpfs: tuple[str, ...] = ()
+    """`path[:options]` of in-memory file systems."""
+    tty: bool = False
+    """Allocate a terminal."""
+    ulimits: dict[str, Ulimit] = {}
+    """Resource limits."""
+    use_api_socket: bool = False
+    """Mount the engine's API socket and credentials."""
+    user: str | None = None
+    """`user[:group]`, by name or ID."""
+    userns_mode: str | None = None
+    """User namespace: `host`."""
+    uts: str | None = None
+    """UTS namespace: `host`."""
+    volumes: tuple[ServiceVolume, ...] = ()
+    """Mounts."""
+    volumes_from: tuple[str, ...] = ()
+    """`service[:ro|rw]` or `container:name[:ro|rw]` whose mounts to share."""
+    working_dir: str | None = None
+    """Directory in which the command runs."""
+    post_start: tuple[Hook, ...] = ()
+    """Commands to run after the start."""
+    pre_stop: tuple[Hook, ...] = ()
+    """Commands to run before the stop."""
+    pre_start: tuple[PreStart, ...] = ()
+    """Containers to run to completion before the start."""
+
+    @property
+    def replicas(self) -> int:
+        """How many containers the service has: `scale`, else `deploy.replicas`, else 1."""
+        if self.scale is not None:
+            return self.scale
+        if self.deploy is not None and self.deploy.replicas is not None:
+            return self.deploy.replicas
+        return 1
+
+    def image_name(self, project: str) -> str:
+        """The image its containers run: `image`, or `<project>-<service>` for a service that is only built."""
+        return self.image or f"{project}-{self.name}"
