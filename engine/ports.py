@@ -32,6 +32,9 @@ class NetworkDriver(Protocol):
     def all(self) -> list[NetworkInfo]:
         """All recorded networks."""
 
+    def ensure_default(self) -> NetworkInfo:
+        """The engine's own network, made on demand; it goes away with the last endpoint on it."""
+
     def lease(self, container_id: str, container_name: str, requests: Sequence[EndpointRequest]) -> list[EndpointInfo]:
         """Reserve address, MAC and link name for each request, eth0 first. Names include container name, short ID and aliases.
 
@@ -40,6 +43,9 @@ class NetworkDriver(Protocol):
 
     def release(self, container_id: str) -> None:
         """Give back all leases and whatever is left of the endpoints in the kernel. Does nothing where there are none."""
+
+    def withdraw(self, container_id: str) -> None:
+        """Drop what a dead monitor left in force: names, firewall elements. Leases stay. Does nothing where there is nothing."""
 
     def leases(self, container_id: str) -> list[EndpointInfo]:
         """The endpoints leased to a container."""

@@ -21,10 +21,12 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
-    -- `desired` is what the user last asked for: created, running or stopped.
+    -- `desired` is what the user last asked for: created, running or stopped. `rootfs` is empty, or the JSON of a root
+    -- file system that is not an image's (a build step).
     CREATE TABLE containers (
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at REAL NOT NULL, image_id TEXT NOT NULL,
-        desired TEXT NOT NULL, spec TEXT NOT NULL, argv TEXT NOT NULL, volumes TEXT NOT NULL, removing INTEGER NOT NULL DEFAULT 0
+        desired TEXT NOT NULL, spec TEXT NOT NULL, argv TEXT NOT NULL, volumes TEXT NOT NULL, rootfs TEXT NOT NULL,
+        removing INTEGER NOT NULL DEFAULT 0
     ) WITHOUT ROWID;
     CREATE TABLE container_labels (
         container_id TEXT NOT NULL REFERENCES containers(id) ON DELETE CASCADE, key TEXT NOT NULL, value TEXT NOT NULL,

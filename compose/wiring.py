@@ -1,0 +1,26 @@
+"""The only place that assembles an engine with its drivers."""
+
+from __future__ import annotations
+
+from engine.images.store import ImageStore
+from networking.driver import Networks
+
+from engine.facade import Engine
+from engine.paths import Paths
+from engine.state import State
+from volumes.driver import Volumes
+
+
+def open_engine(*, warm: bool = False) -> Engine:
+    """Open the engine of this user's directories.
+
+    With `warm` the processes that a start will need come up at once, in parallel with what the caller does next.
+    """
+    paths = Paths.from_environment()
+    state = State(paths.database)
+    networks = Networks(paths, state)
+    engine = Engine(paths, state, ImageStore(paths, state), networks, Volumes(paths, state))
+    if warm:
+        engine.zygote()
+        networks.warm()
+    return engine

@@ -1,0 +1,486 @@
+"""A container's life: create, start, stop, remove; and the truth about it, whatever was killed in between.
+
+`create` is metadata only. `start` writes the bundle and asks the zygote for a monitor, which makes the process. What a
+crash left is repaired by whoever looks next: every look at the containers goes through `Containers.observe`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from engine import records, snapshots
+from engine.errors import Conflict, InvalidInput, NotFound, UmiakError
+from engine.images.store import ImageStore
+from engine.kernel import mounts, procfs
+from engine.paths import Paths
+from engine.ports import NetworkDriver, VolumeDriver
+from engine.runtime import bundle, cgroup, client, users
+from engine.state import State
+from engine.types import (
+    ContainerInfo,
+    ContainerSpec,
+    ContainerStatus,
+    EndpointInfo,
+    EndpointRequest,
+    Image,
+    ImageConfig,
+    Mount,
+    VolumeSpec,
+)
+
+OWNER_LABEL = "io.umiak.owner"
+"""Ties a container to a process (`pid:start time`): when that process is gone, so is the container."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rootfs:
+    """A root file system that is not an image's: layers (lowest first) under an upper directory of the caller's."""
+
+    layer_dirs: tuple[str, ...]
+    upper: str
+    work: str
+
+
+class Containers:
+    """All containers of one root directory."""
+
+    def __init__(
+        self,
+        paths: Paths,
+        state: State,
+        images: ImageStore,
+        networks: NetworkDriver,
+        volumes: VolumeDriver,
+        zygote: Callable[[], client.Zygote],
+    ) -> None:
+        self._paths = paths
+        self._state = state
+        self._images = images
+        self._networks = networks
+        self._volumes = volumes
+        self._zygote = zygote
+
+    # ------------------------------------------------------------------------------------ looking
+
+    def find(self, ref: str) -> sqlite3.Row:
+        """The record of a container by name, ID or unique ID prefix. Raise NotFound, or InvalidInput if several match."""
+        name = ref.removeprefix("/")
+        row = self._state.row("SELECT * FROM containers WHERE (name = ? OR id = ?) AND NOT removing", (name, name))
+        if row is not None:
+            return row
+        rows = []
+        if name and not set(name) - set("0123456789abcdef"):
+            rows = self._state.rows(
+                "SELECT * FROM containers WHERE id >= ? AND id < ? AND NOT removing", (name, name + "g")
+            )
+        if len(rows) > 1:
+            raise InvalidInput(f'"{ref}" is the beginning of {len(rows)} container IDs', hint="give more of the ID")
+        if not rows:
+            raise NotFound(f'no container "{ref}"', hint="`umiak ps -a` lists them")
+        return rows[0]
+
+    def all(self, labels: Mapping[str, str | None] | None = None) -> list[ContainerInfo]:
+        """Containers that carry all given labels (value None: any value), by name, repaired where need be."""
+        self._finish_removals()
+        rows = self._state.rows("SELECT * FROM containers WHERE NOT removing ORDER BY name")
+        if labels:
+            ids = self._ids_with(labels)
+            rows = [row for row in rows if row["id"] in ids]
+        found = (self._info(row) for row in rows)
+        return [info for info in found if not self._reap_orphan(info)]
+
+    def one(self, ref: str) -> ContainerInfo:
+        """One container, repaired where need be."""
+        return self._info(self.find(ref))
+
+    def _ids_with(self, labels: Mapping[str, str | None]) -> set[str]:
+        sets = []
+        for key, value in labels.items():
+            where, parameters = ("key = ?", [key]) if value is None else ("key = ? AND value = ?", [key, value])
+            rows = self._state.rows(f"SELECT container_id FROM container_labels WHERE {where}", parameters)
+            sets.append({row["container_id"] for row in rows})
+        return set.intersection(*sets)
+
+    def _info(self, row: sqlite3.Row) -> ContainerInfo:
+        status = self.observe(row["id"])
+        spec = records.container_spec(json.loads(row["spec"]))
+        return ContainerInfo(
+            id=row["id"],
+            name=row["name"],
+            created_at=row["created_at"],
+            image_id=row["image_id"],
+            labels=spec.labels,
+            spec=spec,
+            argv=tuple(json.loads(row["argv"])),
+            status=records.container_status(status),
+            endpoints=tuple(self._networks.leases(row["id"])),
+            ports=records.published_ports(status),
+            volumes=json.loads(row["volumes"]),
+        )
+
+    def observe(self, container_id: str) -> dict[str, Any]:
+        """The container's status as the kernel confirms it; a lost monitor is replaced, a lost container is cleared away."""
+        run, directory = self._paths.container_run(container_id), self._paths.container(container_id)
+        observed = client.observe(run, directory)
+        if observed.get("monitor_alive") or not observed.get("lost"):
+            return observed
+        with self._operation(container_id):
+            observed = client.observe(run, directory)
+            if observed.get("lost") == "monitor":
+                self._zygote().launch(container_id, f"{directory}/monitor.json", op="reattach")
+            elif observed.get("lost") == "container":
+                self._clear_runtime(container_id)
+                client.record_end(run, directory, observed)
+            return client.observe(run, directory)
+
+    # ----------------------------------------------------------------------------------- changing
+
+    def create(self, spec: ContainerSpec, rootfs: Rootfs | None = None) -> ContainerInfo:
+        """Record a container with its leases and volumes. Raise Conflict if the name is taken."""
+        records.check_container_name(spec.name)
+        image = None if rootfs else self._images.resolve(spec.image)
+        config = image.config if image else ImageConfig()
+        argv = bundle.effective_argv(spec, config)
+        bundle.signal_number(spec.stop_signal or config.stop_signal or "SIGTERM")
+        bundle.capability_names(spec)
+        container_id = secrets.token_hex(32)
+        with self._state.transaction():
+            mounts_by_target = self._record_volumes(container_id, spec, config)
+            self._insert(container_id, spec, image.id if image else "", argv, mounts_by_target, rootfs)
+            requests = self._endpoint_requests(spec)
+            if requests:
+                self._networks.lease(container_id, spec.name, requests)
+        return self.one(container_id)
+
+    def _insert(
+        self,
+        container_id: str,
+        spec: ContainerSpec,
+        image_id: str,
+        argv: Sequence[str],
+        volumes: Mapping[str, str],
+        rootfs: Rootfs | None,
+    ) -> None:
+        row = (
+            container_id,
+            spec.name,
+            time.time(),
+            image_id,
+            json.dumps(asdict(spec)),
+            json.dumps(list(argv)),
+            json.dumps(dict(volumes)),
+            json.dumps(asdict(rootfs)) if rootfs else "",
+        )
+        try:
+            self._state.execute(
+                "INSERT INTO containers (id, name, created_at, image_id, desired, spec, argv, volumes, rootfs)"
+                " VALUES (?, ?, ?, ?, 'created', ?, ?, ?, ?)",
+                row,
+            )
+        except sqlite3.IntegrityError as error:
+            raise Conflict(
+                f'cannot create container "{spec.name}": the name is in use',
+                hint="remove or rename the other container, or choose another name",
+            ) from error
+        for key, value in spec.labels.items():
+            self._state.execute("INSERT INTO container_labels VALUES (?, ?, ?)", (container_id, key, value))
+
+    def _record_volumes(self, container_id: str, spec: ContainerSpec, config: ImageConfig) -> dict[str, str]:
+        """Name a volume for each volume mount, making anonymous ones for the request and for the image's VOLUMEs."""
+        by_target: dict[str, str] = {}
+        targets = {os.path.normpath(mount.target) for mount in spec.mounts}
+        wanted = [mount for mount in spec.mounts if mount.type == "volume"]
+        wanted += [Mount("volume", target) for target in config.volumes if os.path.normpath(target) not in targets]
+        for mount in wanted:
+            name = mount.source or secrets.token_hex(32)
+            self._volumes.create(VolumeSpec(name), anonymous=not mount.source)
+            self._state.execute("INSERT OR IGNORE INTO volume_uses VALUES (?, ?)", (name, container_id))
+            by_target[os.path.normpath(mount.target)] = name
+        return by_target
+
+    def _endpoint_requests(self, spec: ContainerSpec) -> list[EndpointRequest]:
+        if spec.network_mode == "bridge":
+            return [EndpointRequest(self._networks.ensure_default().spec.name)]
+        if spec.network_mode != "networks":
+            return []
+        return list(spec.networks)
+
+    def start(self, ref: str) -> ContainerInfo:
+        """Start a container; return when its process has been executed. Does nothing if it runs."""
+        row = self.find(ref)
+        container_id = row["id"]
+        with self._operation(container_id):
+            if self._is_live(container_id):
+                return self._info(row)
+            row = self.find(container_id)
+            path = bundle.write(self._paths, self._inputs(row))
+            self._zygote().launch(container_id, path)
+            self._set_desired(container_id, "running")
+        return self.one(container_id)
+
+    def _is_live(self, container_id: str) -> bool:
+        observed = client.observe(self._paths.container_run(container_id), self._paths.container(container_id))
+        return bool(observed.get("monitor_alive")) or observed.get("lost") == "monitor"
+
+    def stop(self, ref: str, timeout_s: float | None) -> ContainerStatus:
+        """Ask a container to end, kill it after its timeout; return its last status."""
+        container_id = self.find(ref)["id"]
+        self._set_desired(container_id, "stopped")
+        observed = self.observe(container_id)
+        if observed.get("monitor_alive"):
+            observed = self._client(container_id).stop(timeout_s=timeout_s)
+        return records.container_status(observed)
+
+    def kill(self, ref: str, signal: str) -> None:
+        """Send a signal to a container's process. Raise Conflict if it does not run."""
+        row = self.find(ref)
+        number = bundle.signal_number(signal)
+        if not self.observe(row["id"]).get("monitor_alive"):
+            raise Conflict(f'cannot signal container "{row["name"]}": it is not running')
+        self._client(row["id"]).kill(number)
+
+    def remove(self, ref: str, *, force: bool, volumes: bool) -> None:
+        """Remove a container and its writable layer; with `volumes` its anonymous volumes too."""
+        row = self.find(ref)
+        container_id = row["id"]
+        if self._is_live(container_id):
+            if not force:
+                raise Conflict(
+                    f'cannot remove container "{row["name"]}": it is running', hint="stop it first, or force it"
+                )
+            self.observe(container_id)
+            self._client(container_id).stop(timeout_s=0)
+        with self._operation(container_id):
+            self._state.execute("UPDATE containers SET removing = ? WHERE id = ?", (2 if volumes else 1, container_id))
+            self._erase(container_id, volumes=volumes)
+
+    def rename(self, ref: str, name: str) -> None:
+        """Give a container another name. Raise Conflict if it is taken."""
+        row = self.find(ref)
+        records.check_container_name(name)
+        spec = {**json.loads(row["spec"]), "name": name}
+        try:
+            self._state.execute(
+                "UPDATE containers SET name = ?, spec = ? WHERE id = ?", (name, json.dumps(spec), row["id"])
+            )
+        except sqlite3.IntegrityError as error:
+            raise Conflict(f'cannot rename "{row["name"]}" to "{name}": the name is in use') from error
+        for endpoint in self._networks.leases(row["id"]):
+            records.rename_published(self._paths.network_run(endpoint.network_id), row["id"], row["name"], name)
+
+    def watch(self, ref: str) -> Iterator[ContainerStatus]:
+        """The status now and after each change; ends with the last one."""
+        container_id = self.find(ref)["id"]
+        observed = self.observe(container_id)
+        if not observed.get("monitor_alive"):
+            yield records.container_status(observed)
+            return
+        for status in self._client(container_id).watch():
+            yield records.container_status(status)
+        yield records.container_status(self.observe(container_id))
+
+    def client(self, ref: str) -> client.MonitorClient:
+        """The monitor of a running container. Raise Conflict if it does not run."""
+        row = self.find(ref)
+        if not self.observe(row["id"]).get("monitor_alive"):
+            raise Conflict(f'container "{row["name"]}" is not running', hint="start it first")
+        return self._client(row["id"])
+
+    def _client(self, container_id: str) -> client.MonitorClient:
+        return client.MonitorClient(self._paths.container_run(container_id))
+
+    def _set_desired(self, container_id: str, desired: str) -> None:
+        self._state.execute("UPDATE containers SET desired = ? WHERE id = ?", (desired, container_id))
+
+    # ------------------------------------------------------------------------------ start's inputs
+
+    def _inputs(self, row: sqlite3.Row) -> bundle.Inputs:
+        spec = records.container_spec(json.loads(row["spec"]))
+        layer_dirs, rootfs, config = self._root(row)
+        endpoints = self._networks.leases(row["id"])
+        self._ensure_networks(endpoints)
+        dns = {"dns": spec.dns, "dns_search": spec.dns_search, "dns_opt": spec.dns_opt}
+        passwd, group = users.read_databases(layer_dirs)
+        return bundle.Inputs(
+            id=row["id"],
+            name=row["name"],
+            spec=spec,
+            image=config,
+            argv=tuple(json.loads(row["argv"])),
+            layer_dirs=layer_dirs,
+            rootfs=rootfs,
+            mounts=self._mounts(spec, json.loads(row["volumes"]), layer_dirs),
+            endpoints=endpoints,
+            netns=self._netns(row["id"], spec),
+            services=self._networks.services(row["id"], endpoints, spec.ports, **dns),
+            resolv_conf=self._networks.resolv_conf(endpoints, **dns),
+            passwd=passwd,
+            group=group,
+            namespaces=self._shared_namespaces(spec),
+        )
+
+    def _root(self, row: sqlite3.Row) -> tuple[list[str], dict[str, Any], ImageConfig]:
+        if row["rootfs"]:
+            given = json.loads(row["rootfs"])
+            lowest_first = given["layer_dirs"]
+            rootfs = {"lowerdirs": lowest_first[::-1], "upperdir": given["upper"], "workdir": given["work"]}
+            return lowest_first, rootfs, ImageConfig()
+        image: Image = self._images.resolve(row["image_id"])
+        layer_dirs = self._images.layer_dirs(image)
+        return layer_dirs, snapshots.prepare(self._paths, row["id"], layer_dirs), image.config
+
+    def _ensure_networks(self, endpoints: Sequence[EndpointInfo]) -> None:
+        wanted = {endpoint.network_id for endpoint in endpoints}
+        for network in self._networks.all() if wanted else []:
+            if network.id in wanted:
+                self._networks.ensure(network)
+
+    def _mounts(
+        self, spec: ContainerSpec, volumes: Mapping[str, str], layer_dirs: Sequence[str]
+    ) -> list[dict[str, Any]]:
+        """The requested mounts and the image's volumes, parents before what lies in them."""
+        prepared: dict[str, dict[str, Any]] = {}
+        for mount in spec.mounts:
+            target = os.path.normpath(mount.target)
+            source = volumes.get(target, mount.source) if mount.type == "volume" else mount.source
+            named = Mount(mount.type, target, source, mount.read_only, mount.options)
+            prepared[target] = self._volumes.prepare(named, layer_dirs)
+        for target, name in volumes.items():
+            if target not in prepared:
+                prepared[target] = self._volumes.prepare(Mount("volume", target, name), layer_dirs)
+        return [prepared[target] for target in sorted(prepared, key=lambda path: path.count("/"))]
+
+    def _netns(self, container_id: str, spec: ContainerSpec) -> dict[str, Any]:
+        mode = spec.network_mode
+        if mode == "host":
+            return {"mode": "host"}
+        if not mode.startswith("container:"):
+            return {"mode": "private", "pin": self._paths.netns(container_id)}
+        other = self.find(mode.removeprefix("container:"))
+        other_spec = records.container_spec(json.loads(other["spec"]))
+        shared = self._netns(other["id"], other_spec)
+        if shared["mode"] != "host" and not os.path.exists(shared["pin"]):
+            raise Conflict(
+                f'cannot share the network of container "{other["name"]}": it has not been started',
+                hint="start it first",
+            )
+        return {"mode": "host"} if shared["mode"] == "host" else {"mode": "shared", "pin": shared["pin"]}
+
+    def _shared_namespaces(self, spec: ContainerSpec) -> dict[str, str]:
+        modes = {"pid": spec.pid_mode, "ipc": spec.ipc_mode, "uts": spec.uts_mode, "cgroup": spec.cgroup_mode}
+        shared: dict[str, str] = {}
+        for kind, mode in modes.items():
+            if mode == "host":
+                shared[kind] = ""
+            elif mode.startswith("container:"):
+                other = self.one(mode.removeprefix("container:"))
+                if not other.status.pid:
+                    raise Conflict(f'cannot share the {kind} namespace of container "{other.name}": it is not running')
+                shared[kind] = f"/proc/{other.status.pid}/ns/{kind}"
+        if spec.network_mode == "host" and not spec.hostname:
+            shared.setdefault("uts", "")
+        return shared
+
+    # ---------------------------------------------------------------------------------- clearing
+
+    @contextmanager
+    def _operation(self, container_id: str) -> Iterator[None]:
+        """Hold the container's own lock: starts, removals and repairs of one container happen one after the other."""
+        directory = f"{self._paths.run}/operations"
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        path = f"{directory}/{container_id}"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            if not self._state.row("SELECT 1 FROM containers WHERE id = ?", (container_id,)):
+                _unlink(path)
+            os.close(lock)
+
+    def _finish_removals(self) -> None:
+        for row in self._state.rows("SELECT id, removing FROM containers WHERE removing"):
+            with self._operation(row["id"]):
+                self._erase(row["id"], volumes=row["removing"] == 2)
+
+    def _reap_orphan(self, info: ContainerInfo) -> bool:
+        """Remove a container whose owner process is gone; say whether it was one."""
+        owner = info.labels.get(OWNER_LABEL)
+        if owner is None:
+            return False
+        pid, _, start_time = owner.partition(":")
+        if procfs.start_time(int(pid)) == int(start_time):
+            return False
+        try:
+            self.remove(info.id, force=True, volumes=True)
+        except NotFound:
+            pass
+        return True
+
+    def _clear_runtime(self, container_id: str) -> None:
+        """Take back what a killed monitor left of a container that no longer runs."""
+        config = _read_json(f"{self._paths.container(container_id)}/monitor.json")
+        for endpoint in self._networks.leases(container_id):
+            _unlink(f"{self._paths.network_run(endpoint.network_id)}/{container_id}")
+        parent = (config or {}).get("cgroup", {}).get("parent", bundle.CGROUP_PARENT)
+        cgroup.open_cgroup(parent, container_id).remove()
+        self._networks.withdraw(container_id)
+
+    def _erase(self, container_id: str, *, volumes: bool) -> None:
+        """The steps of a removal, each safe to repeat; the record goes last."""
+        self._clear_runtime(container_id)
+        _unpin(self._paths.netns(container_id))
+        self._networks.release(container_id)
+        snapshots.remove(self._paths.container_run(container_id))
+        snapshots.remove(self._paths.container(container_id))
+        used = [row["volume_name"] for row in self._volume_uses(container_id)]
+        with self._state.transaction():
+            self._state.execute("DELETE FROM volume_uses WHERE container_id = ?", (container_id,))
+        if volumes:
+            self._remove_anonymous(used)
+        self._state.execute("DELETE FROM containers WHERE id = ?", (container_id,))
+
+    def _volume_uses(self, container_id: str) -> list[sqlite3.Row]:
+        return self._state.rows("SELECT volume_name FROM volume_uses WHERE container_id = ?", (container_id,))
+
+    def _remove_anonymous(self, names: Sequence[str]) -> None:
+        for name in names:
+            try:
+                if self._volumes.get(name).anonymous:
+                    self._volumes.remove(name)
+            except (NotFound, Conflict):
+                continue  # removed by someone else, or carried over to another container
+
+
+def _unpin(path: str) -> None:
+    """Drop the pin of a network namespace; the namespace and its links go when its last process does."""
+    try:
+        mounts.umount(path, mounts.MNT_DETACH)
+    except (OSError, UmiakError):
+        pass  # not mounted: removed before, or never started
+    _unlink(path)
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+
+
+def _read_json(path: str) -> dict[str, Any] | None:
+    try:
+        with open(path, encoding="utf-8") as file:
+            loaded: dict[str, Any] = json.load(file)
+            return loaded
+    except (FileNotFoundError, ValueError):
+        return None

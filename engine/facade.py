@@ -1,0 +1,213 @@
+"""The engine: one object through which every front end works. Each method is one thing a user can ask for."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from engine import logs, runner
+from engine.containers import Containers
+from engine.errors import NotFound
+from engine.images.store import ImageStore
+from engine.paths import Paths
+from engine.ports import BuildRunner, NetworkDriver, VolumeDriver
+from engine.runtime.client import Zygote
+from engine.state import State
+from engine.types import (
+    ContainerInfo,
+    ContainerSpec,
+    ContainerStatus,
+    Image,
+    LogRecord,
+    NetworkInfo,
+    NetworkSpec,
+    VolumeInfo,
+    VolumeSpec,
+)
+
+if TYPE_CHECKING:
+    from engine.images.build.builder import BuildRequest
+    from engine.images.build.events import BuildEvent
+    from engine.runtime.client import ExecSession
+
+
+class Engine:
+    """Images, containers, networks and volumes of one root directory. Safe to share between threads."""
+
+    def __init__(
+        self, paths: Paths, state: State, images: ImageStore, networks: NetworkDriver, volumes: VolumeDriver
+    ) -> None:
+        self.paths = paths
+        self.state = state
+        self.images = images
+        self._networks = networks
+        self._volumes = volumes
+        self._zygote: Zygote | None = None
+        self._zygote_lock = threading.Lock()
+        self._containers = Containers(paths, state, images, networks, volumes, self.zygote)
+
+    def zygote(self) -> Zygote:
+        """The process that makes monitors, started on first use."""
+        with self._zygote_lock:
+            if self._zygote is None:
+                self._zygote = Zygote.spawn()
+            return self._zygote
+
+    def close(self) -> None:
+        """Let the zygote go and close the database. Running containers stay."""
+        with self._zygote_lock:
+            if self._zygote is not None:
+                self._zygote.close()
+                self._zygote = None
+        self.state.close()
+
+    # --------------------------------------------------------------------------------- containers
+
+    def create_container(self, spec: ContainerSpec) -> ContainerInfo:
+        """Record a container with its leases and volumes; no process yet."""
+        return self._containers.create(spec)
+
+    def start_container(self, ref: str) -> ContainerInfo:
+        """Start a container; return when its process has been executed."""
+        return self._containers.start(ref)
+
+    def stop_container(self, ref: str, *, timeout_s: float | None = None) -> ContainerStatus:
+        """Stop a container: its stop signal, then SIGKILL after `timeout_s` (None: its own grace period)."""
+        return self._containers.stop(ref, timeout_s)
+
+    def kill_container(self, ref: str, signal: str = "SIGKILL") -> None:
+        """Send a signal to a container's process."""
+        self._containers.kill(ref, signal)
+
+    def remove_container(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
+        """Remove a container; with `force` also a running one, with `volumes` its anonymous volumes too."""
+        self._containers.remove(ref, force=force, volumes=volumes)
+
+    def rename_container(self, ref: str, name: str) -> None:
+        """Give a container another name."""
+        self._containers.rename(ref, name)
+
+    def pause_container(self, ref: str) -> None:
+        """Freeze all processes of a container."""
+        self._containers.client(ref).pause()
+
+    def unpause_container(self, ref: str) -> None:
+        """Let a frozen container go on."""
+        self._containers.client(ref).unpause()
+
+    def containers(self, labels: Mapping[str, str | None] | None = None) -> list[ContainerInfo]:
+        """Containers that carry all the labels (None: any value), by name, as they are now."""
+        return self._containers.all(labels)
+
+    def container(self, ref: str) -> ContainerInfo:
+        """One container by name, ID or unique ID prefix."""
+        return self._containers.one(ref)
+
+    def watch(self, ref: str) -> Iterator[ContainerStatus]:
+        """A container's status now and after each change; ends after its last one."""
+        return self._containers.watch(ref)
+
+    def logs(
+        self,
+        ref: str,
+        *,
+        follow: bool = False,
+        tail: int | None = None,
+        since: float | None = None,
+        until: float | None = None,
+    ) -> Iterator[LogRecord]:
+        """A container's output. `tail` is in lines, `since` and `until` in seconds since the epoch."""
+        info = self.container(ref)
+        directory = f"{self.paths.container(info.id)}/log"
+        return logs.read(directory, follow=follow, tail=tail, since=since, until=until, ended=self._ended(info.id))
+
+    def _ended(self, container_id: str) -> Callable[[], bool]:
+        def ended() -> bool:
+            try:
+                return self.container(container_id).status.state in ("created", "exited", "dead")
+            except NotFound:
+                return True
+
+        return ended
+
+    def exec(
+        self,
+        ref: str,
+        argv: Sequence[str],
+        *,
+        env: Sequence[str] = (),
+        cwd: str | None = None,
+        user: str | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> ExecSession:
+        """Run a command in a running container."""
+        monitor = self._containers.client(ref)
+        return monitor.exec(argv, env=env, cwd=cwd, user=user, tty=tty, privileged=privileged)
+
+    # ------------------------------------------------------------------------- networks and volumes
+
+    def create_network(self, spec: NetworkSpec) -> NetworkInfo:
+        """Make a network."""
+        return self._networks.create(spec)
+
+    def remove_network(self, name: str) -> None:
+        """Remove a network. Raise Conflict while containers are on it."""
+        self._networks.remove(self.network(name))
+
+    def networks(self, labels: Mapping[str, str | None] | None = None) -> list[NetworkInfo]:
+        """Networks that carry all the labels, by name."""
+        found = (network for network in self._networks.all() if _carries(network.spec.labels, labels))
+        return sorted(found, key=lambda network: network.spec.name)
+
+    def network(self, name: str) -> NetworkInfo:
+        """One network by name or ID."""
+        for network in self._networks.all():
+            if name in (network.spec.name, network.id):
+                return network
+        raise NotFound(f'no network "{name}"')
+
+    def create_volume(self, spec: VolumeSpec) -> VolumeInfo:
+        """Make a volume, or return the one of that name."""
+        return self._volumes.create(spec)
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume and its content."""
+        self._volumes.remove(name)
+
+    def volumes(self, labels: Mapping[str, str | None] | None = None) -> list[VolumeInfo]:
+        """Volumes that carry all the labels, by name."""
+        return [volume for volume in self._volumes.all() if _carries(volume.spec.labels, labels)]
+
+    # -------------------------------------------------------------------------------------- images
+
+    def build(self, request: BuildRequest, progress: Callable[[BuildEvent], None]) -> Image:
+        """Build an image from a Dockerfile."""
+        from engine.images.build.builder import build
+
+        return build(self.images, self.build_runner(), request, progress)
+
+    def bootstrap(
+        self,
+        reference: str,
+        *,
+        suite: str | None = None,
+        arch: str | None = None,
+        packages: Sequence[str] = (),
+        progress: Callable[[str, int, int], None] | None = None,
+    ) -> Image:
+        """Make a Debian base image from the archive that the host's apt is configured for."""
+        from engine.images.bootstrap import bootstrap
+
+        return bootstrap(
+            self.images, self.build_runner(), reference, suite=suite, arch=arch, packages=packages, progress=progress
+        )
+
+    def build_runner(self) -> BuildRunner:
+        """What runs the commands of builds: containers of this engine."""
+        return runner.StepRunner(self._containers, self.logs)
+
+
+def _carries(labels: Mapping[str, str], wanted: Mapping[str, str | None] | None) -> bool:
+    return all(key in labels and value in (None, labels[key]) for key, value in (wanted or {}).items())

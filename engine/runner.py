@@ -1,0 +1,64 @@
+"""Run a build's commands in containers of the engine: same limits, filter and network as any other container."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Callable, Iterator, Sequence
+
+from engine.containers import OWNER_LABEL, Containers, Rootfs
+from engine.kernel import procfs
+from engine.types import ContainerSpec, LogRecord, Mount
+
+PATH_ENV = "PATH="
+
+
+class StepRunner:
+    """Implements `engine.ports.BuildRunner`. A step's container dies with the process that asked for it."""
+
+    def __init__(self, containers: Containers, logs: Callable[..., Iterator[LogRecord]]) -> None:
+        self._containers = containers
+        self._logs = logs
+
+    def __call__(
+        self,
+        *,
+        layer_dirs: Sequence[str],
+        upper: str,
+        work: str,
+        argv: Sequence[str],
+        env: Sequence[str],
+        cwd: str,
+        user: str,
+        output: Callable[[bytes], None],
+        network: bool = True,
+        mounts: Sequence[Mount] = (),
+        extra_caps: Sequence[str] = (),
+    ) -> int:
+        """Run one command; return its exit code. See `BuildRunner`."""
+        spec = ContainerSpec(
+            name=f"build-{secrets.token_hex(6)}",
+            image="",
+            entrypoint=tuple(argv),
+            environment=dict(item.partition("=")[::2] for item in env),
+            labels={OWNER_LABEL: f"{os.getpid()}:{procfs.start_time(os.getpid())}"},
+            working_dir=cwd or "/",
+            user=user or None,
+            mounts=tuple(mounts),
+            cap_add=tuple(extra_caps),
+            network_mode="bridge" if network else "none",
+        )
+        info = self._containers.create(spec, Rootfs(tuple(layer_dirs), upper, work))
+        try:
+            self._containers.start(info.id)
+            for record in self._logs(info.id, follow=True):
+                output(record.data)
+            return self._exit_code(info.id)
+        finally:
+            self._containers.remove(info.id, force=True, volumes=True)
+
+    def _exit_code(self, container_id: str) -> int:
+        code: int | None = None
+        for status in self._containers.watch(container_id):
+            code = status.exit_code
+        return -1 if code is None else code
