@@ -1,0 +1,123 @@
+"""What tests share: what they need of the machine, an engine of the session's own, images, stacks and the leak check.
+
+Read `stack.py` for how a scenario speaks to the product, `leaks.py` for what it must not leave behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import leaks, needs
+from tests.stack import Host, Stack, StackMaker, copy_stack
+
+SCENARIOS = Path(__file__).parent / "scenarios"
+SCENARIO_NEEDS = ("root", "netns", "mount", "overlay", "cgroup")
+BUSYBOX = "busybox:latest"
+DEBIAN = "debian:bookworm-slim"
+
+REPORT = pytest.StashKey[dict[str, pytest.TestReport]]()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip, or fail in CI, a test whose needs this machine does not meet."""
+    wanted = tuple(str(name) for marker in item.iter_markers("needs") for name in marker.args)
+    if item.path.is_relative_to(SCENARIOS):
+        wanted += SCENARIO_NEEDS
+    lacking = needs.missing(wanted)
+    if lacking:
+        told = f"this machine lacks: {', '.join(lacking)}"
+        if needs.is_strict() and not set(lacking) <= needs.MAY_BE_MISSING:
+            pytest.fail(told, pytrace=False)
+        pytest.skip(told)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Keep each phase's report on the item, for fixtures that clean up differently after a failure."""
+    report = yield
+    item.stash.setdefault(REPORT, {})[report.when] = report
+    return report
+
+
+@pytest.fixture(scope="session")
+def host() -> Iterator[Host]:
+    """An engine of this session's own. Its path is short, as UNIX sockets lie below it; what it fetches outlives it."""
+    base = Path(tempfile.mkdtemp(prefix="umiak-"))
+    made = Host(base)
+    made.root.mkdir()
+    cache = Path(os.environ.get("UMIAK_CACHE") or Path.home() / ".cache" / "umiak-tests")
+    cache.mkdir(parents=True, exist_ok=True)
+    (made.root / "cache").symlink_to(cache)
+    yield made
+    leaks.clean(str(base))
+    shutil.rmtree(base, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def busybox(host: Host) -> str:
+    """A small image with busybox in it; returns its reference."""
+    from tests.images import busybox_rootfs_tar
+
+    tar = host.base / "busybox.tar"
+    tar.write_bytes(Path(busybox_rootfs_tar(host.base)).read_bytes())
+    host.umiak("image", "import", str(tar), BUSYBOX)
+    return BUSYBOX
+
+
+@pytest.fixture(scope="session")
+def debian(host: Host) -> str:
+    """The Debian base image, made from the archive that this machine's apt uses; returns its reference."""
+    host.umiak("image", "bootstrap", DEBIAN, timeout_s=300)
+    return DEBIAN
+
+
+@pytest.fixture
+def leak_check(request: pytest.FixtureRequest, host: Host) -> Iterator[None]:
+    """After the stack is down, nothing may be left that was not there before."""
+    before = leaks.snapshot(str(host.base))
+    yield
+    left = leaks.leaked(before, str(host.base))
+    if left:
+        leaks.clean(str(host.base))
+        _forget(host)
+        pytest.fail("left behind:\n" + "\n".join(f"  {kind}: {name}" for kind, name in left), pytrace=False)
+
+
+def _forget(host: Host) -> None:
+    """Start the engine's records anew, so that one test's leak does not fail the next test too."""
+    for path in (host.run, host.root / "containers"):
+        shutil.rmtree(path, ignore_errors=True)
+    if (host.root / "state.db").exists():
+        leaks.forget(str(host.root / "state.db"))
+
+
+@pytest.fixture
+def make_stack(request: pytest.FixtureRequest, host: Host, leak_check: None) -> Iterator[StackMaker]:
+    """Make stacks from folders; they are taken down after the test, before the leak check."""
+    made: list[Stack] = []
+
+    def make(source: Path, *, name: str | None = None, env: dict[str, str] | None = None) -> Stack:
+        directory = host.base / "stacks" / (name or source.name)
+        stack = Stack(host, copy_stack(source, directory), env)
+        made.append(stack)
+        return stack
+
+    yield make
+    failed = any(report.failed for report in request.node.stash.get(REPORT, {}).values())
+    for stack in made:
+        if failed:
+            print(stack.artefacts())
+        stack.end()
+        shutil.rmtree(stack.directory, ignore_errors=True)
+
+
+@pytest.fixture
+def stack(request: pytest.FixtureRequest, busybox: str, make_stack: StackMaker) -> Stack:
+    """The stack of the scenario's own folder, not yet up."""
+    return make_stack(request.path.parent)

@@ -1,0 +1,38 @@
+"""A disk that fills while an image is unpacked: one error, nothing half-made, and the same works with more room."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import tarfile
+from pathlib import Path
+
+from tests.stack import Host
+
+MIB = 1 << 20
+
+
+def test_a_full_disk_while_unpacking_leaves_nothing_half_made(tmp_path: Path) -> None:
+    small = Host(tmp_path)
+    small.root.mkdir()
+    tar = tmp_path / "big.tar"
+    with tarfile.open(tar, "w") as archive:
+        for number in range(20):
+            entry = tarfile.TarInfo(f"file-{number}")
+            entry.size = MIB
+            archive.addfile(entry, io.BytesIO(os.urandom(MIB)))
+
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=30m", "none", str(small.root)], check=True)
+    try:
+        failed = small.umiak("image", "import", str(tar), "big:latest", exit_code=1)
+        assert "space" in failed.stderr.lower()
+        assert "big" not in small.umiak("image", "ls").stdout
+        left = sum(path.stat().st_size for path in small.root.rglob("*") if path.is_file() and path.suffix != ".db-wal")
+        assert left < 2 * MIB, "what was unpacked has been removed"
+
+        subprocess.run(["mount", "-o", "remount,size=100m", str(small.root)], check=True)
+        small.umiak("image", "import", str(tar), "big:latest")
+        assert "big" in small.umiak("image", "ls").stdout
+    finally:
+        subprocess.run(["umount", str(small.root)], check=True)

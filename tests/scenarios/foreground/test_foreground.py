@@ -1,0 +1,29 @@
+"""`up` in the foreground shows the logs; Ctrl-C stops the stack and leaves it stopped."""
+
+from __future__ import annotations
+
+import signal
+
+from tests.stack import Stack, wait_for
+
+
+def test_ctrl_c_stops_the_stack_gracefully(stack: Stack) -> None:
+    child = stack.start("up")
+    wait_for(lambda: set(stack.states().values()) == {"running"} and len(stack.states()) == 2, "both to run")
+
+    child.send_signal(signal.SIGINT)
+    output, _ = child.communicate(timeout=15)
+
+    assert child.returncode == 130
+    assert set(stack.states().values()) == {"exited"}
+    assert stack.status("talker")["exit_code"] == 0, "it was given the time to end by itself"
+    assert "ready to talk" in output
+    assert "stopping politely" in output
+
+
+def test_the_foreground_ends_when_all_containers_have_ended(stack: Stack) -> None:
+    stack.write('services: {one: {image: busybox, command: ["sh", "-c", "echo done; exit 3"]}}\n')
+    child = stack.start("up")
+    output, _ = child.communicate(timeout=15)
+    assert "done" in output
+    assert stack.status("one")["exit_code"] == 3
