@@ -1,0 +1,153 @@
+"""Decompression of hostile streams: the format is told by its first bytes, each step yields a bounded amount.
+
+gzip (several members too), zstd (several frames too), xz and bzip2; anything else passes through as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from engine.errors import InvalidInput, Unsupported
+
+CHUNK_BYTES = 1 << 18
+_PIECE_BYTES = 1 << 20
+_ZSTD_WINDOW_BYTES = 1 << 27
+_XZ_MEMORY_BYTES = 1 << 28
+
+_MAGIC: tuple[tuple[bytes, str], ...] = (
+    (b"\x1f\x8b", "gzip"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"BZh", "bzip2"),
+)
+
+
+class Readable(Protocol):
+    """Anything with `read(n)`: a file, a socket, standard input."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+def detect(head: bytes) -> str:
+    """The compression that a stream's first bytes show: "gzip", "zstd", "xz", "bzip2" or "" for none."""
+    for magic, name in _MAGIC:
+        if head.startswith(magic):
+            return name
+    return ""
+
+
+def decompressed(source: Readable) -> Iterator[bytes]:
+    """Yield the content of a stream in pieces of at most 1 MiB, reading `source` to its end.
+
+    Raise InvalidInput where it is corrupt or cut off.
+    """
+    head = _read_head(source)
+    name = detect(head)
+    if not name:
+        while head:
+            yield head
+            head = source.read(CHUNK_BYTES)
+    elif name == "zstd":
+        yield from _zstd(_Prefixed(head, source))
+    else:
+        yield from _members(name, head, source)
+
+
+def _read_head(source: Readable) -> bytes:
+    head = b""
+    while len(head) < 6:
+        more = source.read(CHUNK_BYTES)
+        if not more:
+            break
+        head += more
+    return head
+
+
+def _members(name: str, data: bytes, source: Readable) -> Iterator[bytes]:
+    """Decompress one member after another; zero bytes after the last one are padding."""
+    while data:
+        step, finished, errors = _decompressor(name)
+        while not finished():
+            try:
+                piece, data, wants_input = step(data)
+            except errors as error:
+                raise InvalidInput(f"the {name} data is corrupt: {error}") from error
+            if piece:
+                yield piece
+            if wants_input and not finished():
+                data = source.read(CHUNK_BYTES)
+                if not data:
+                    raise InvalidInput(f"the {name} data is cut off")
+        data = _skip_padding(data, source)
+        if data and detect(data) != name:
+            raise InvalidInput(f"there is something else after the end of the {name} data")
+
+
+def _skip_padding(data: bytes, source: Readable) -> bytes:
+    while True:
+        data = data.lstrip(b"\0")
+        if len(data) >= 6:
+            return data
+        more = source.read(CHUNK_BYTES)
+        if not more:
+            return data
+        data += more
+
+
+def _decompressor(name: str) -> tuple[Any, Any, Any]:
+    """A function (input → piece, rest, wants more input), one that tells the end, and the errors it raises."""
+    if name == "gzip":
+        import zlib
+
+        inflater = zlib.decompressobj(31)
+
+        def inflate(data: bytes) -> tuple[bytes, bytes, bool]:
+            piece = inflater.decompress(data, _PIECE_BYTES)
+            if inflater.eof:
+                return piece, inflater.unused_data, False
+            rest = inflater.unconsumed_tail
+            return piece, rest, not rest and len(piece) < _PIECE_BYTES
+
+        return inflate, lambda: inflater.eof, (zlib.error,)
+
+    import bz2
+    import lzma
+
+    decoder: Any = lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES) if name == "xz" else bz2.BZ2Decompressor()
+
+    def decode(data: bytes) -> tuple[bytes, bytes, bool]:
+        piece = decoder.decompress(data, _PIECE_BYTES)
+        return piece, decoder.unused_data if decoder.eof else b"", decoder.needs_input
+
+    return decode, lambda: decoder.eof, (lzma.LZMAError, OSError, EOFError, ValueError)
+
+
+def _zstd(source: Readable) -> Iterator[bytes]:
+    try:
+        import zstandard
+    except ImportError as error:
+        raise Unsupported("this data is compressed with zstd", hint="install the Python package zstandard") from error
+    stream: Any = source
+    reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(
+        stream, read_size=CHUNK_BYTES, read_across_frames=True, closefd=False
+    )
+    try:
+        while piece := reader.read(_PIECE_BYTES):
+            yield piece
+    except zstandard.ZstdError as error:
+        raise InvalidInput(f"the zstd data is corrupt: {error}") from error
+
+
+class _Prefixed:
+    """A stream whose first bytes were already read."""
+
+    def __init__(self, head: bytes, source: Readable) -> None:
+        self._head = head
+        self._source = source
+
+    def read(self, size: int = CHUNK_BYTES, /) -> bytes:
+        if not self._head:
+            return self._source.read(size)
+        piece, self._head = self._head[:size], self._head[size:]
+        return piece

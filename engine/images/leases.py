@@ -1,0 +1,77 @@
+"""What running commands are about to use, so that garbage collection leaves it alone.
+
+A lease is a file that its owner keeps locked with flock(2): the kernel ends it with the process. It lists the digests that
+are in the store but in no image yet. Temporary files carry the lease's name and die with it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Lease:
+    """One command's claim. Made when the command first adds something; `release()` gives all of it up."""
+
+    def __init__(self, directory: str) -> None:
+        self.name = os.urandom(8).hex()
+        self._path = os.path.join(directory, self.name)
+        self._held: set[str] = set()
+        os.makedirs(directory, mode=0o700, exist_ok=True)
+        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+
+    def hold(self, digest: str) -> None:
+        """Claim a digest. The caller holds the store's lock, so no collection runs meanwhile."""
+        if digest not in self._held:
+            self._held.add(digest)
+            os.write(self._fd, f"{digest}\n".encode())
+
+    def drop(self, digests: set[str]) -> None:
+        """Give up claims that an image has taken over."""
+        self._held -= digests
+        os.ftruncate(self._fd, 0)
+        os.write(self._fd, "".join(f"{digest}\n" for digest in sorted(self._held)).encode())
+
+    def release(self) -> None:
+        """End the lease."""
+        try:
+            os.unlink(self._path)
+        except FileNotFoundError:
+            pass
+        os.close(self._fd)
+
+
+def live_leases(directory: str) -> dict[str, set[str]]:
+    """The leases whose owners live, with what they hold. The others are removed."""
+    leases: dict[str, set[str]] = {}
+    for name in os.listdir(directory) if os.path.isdir(directory) else ():
+        path = os.path.join(directory, name)
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(path)
+        except BlockingIOError:
+            with open(path, encoding="ascii") as file:
+                leases[name] = set(file.read().split())
+        except FileNotFoundError:
+            pass
+        finally:
+            os.close(fd)
+    return leases
+
+
+@contextmanager
+def locked(path: str, *, exclusive: bool) -> Iterator[None]:
+    """Hold a lock file, shared or exclusive, for a block."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(fd)

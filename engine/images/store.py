@@ -1,0 +1,482 @@
+"""The image store: images, tags, blobs and extracted layers, safe between commands and against being killed.
+
+The database says which images and tags exist; `index.json` repeats it for other tools. Blobs and layers are immutable and named
+by digest. A command that adds some holds them by a lease until an image lists them; what neither an image nor a living
+lease names is garbage. Deleting happens under the exclusive store lock, adding under the shared one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from engine.errors import Conflict, InvalidInput, NotFound
+from engine.images.blobs import BlobStore, BlobWriter, replace_file, to_json
+from engine.images.compression import detect
+from engine.images.config import created_at, diff_ids, host_architecture, image_config, parse_json, timestamp
+from engine.images.layers import LayerDirectory, Unpacked, full_disk_explained, unpack
+from engine.images.leases import Lease, live_leases, locked
+from engine.images.reference import Reference, is_digest
+from engine.images.tree import remove_tree
+from engine.paths import Paths
+from engine.state import State
+from engine.types import Image
+
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
+CONFIG_TYPE = "application/vnd.oci.image.config.v1+json"
+LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
+_SHORT_ID = 12
+
+
+@dataclass(frozen=True, slots=True)
+class LayerRef:
+    """One layer in the store: digests are `sha256:…`, `blob` names the tar as stored (perhaps compressed), the size is uncompressed."""
+
+    diff_id: str
+    blob: str
+    size_bytes: int
+
+
+class ImageStore:
+    """Images on this host. Any number of commands and threads may use it at once."""
+
+    def __init__(self, paths: Paths, state: State) -> None:
+        self.paths = paths
+        self.blobs = BlobStore(paths.images)
+        self.layers = LayerDirectory(paths.layers)
+        self._state = state
+        self._lease: Lease | None = None
+
+    def resolve(self, reference: str) -> Image:
+        """Find an image by tag, full ID, short ID or `name@digest`. Raise NotFound with a hint."""
+        found = self._image_id(reference)
+        if found is None:
+            raise self._not_found(reference)
+        return self._images([found])[0]
+
+    def all(self) -> list[Image]:
+        """All images, newest first."""
+        return self._images(
+            [row["id"] for row in self._state.rows("SELECT id FROM images ORDER BY created_at DESC, id")]
+        )
+
+    def config_json(self, image_id: str) -> dict[str, Any]:
+        """The OCI image configuration as stored."""
+        row = self._state.row("SELECT config FROM images WHERE id = ?", (image_id,))
+        if row is None:
+            raise self._not_found(image_id)
+        return parse_json(row["config"].encode(), f"the configuration of {image_id}")
+
+    def layer_dir(self, diff_id: str) -> str:
+        """The extracted directory of a layer that an image or this command has added; extracted now if it is missing."""
+        if not self.layers.has(diff_id):
+            self._extract(diff_id)
+        return self.layers.path(diff_id)
+
+    def layer_dirs(self, image: Image) -> list[str]:
+        """The extracted directories of an image's layers, lowest first."""
+        return [self.layer_dir(diff_id) for diff_id in image.layers]
+
+    def add_layer(self, tar: BinaryIO, *, diff_id: str | None = None, blob: str | None = None) -> LayerRef:
+        """Store a layer from a tar stream of any compression, extracting while reading.
+
+        Expected digests are verified: InvalidInput where the content differs, and nothing is kept.
+        """
+        what = f"layer {_short(diff_id or blob)}" if diff_id or blob else "the layer"
+        lease = self._leased()
+        with full_disk_explained(what, self.paths.root), BlobWriter(self.blobs, lease.name) as writer:
+            if diff_id is not None and self.layers.has(diff_id):
+                unpacked = unpack(tar, None, writer, what)
+                self._commit(writer, unpacked, what, diff_id, blob)
+            else:
+                with self.layers.temporary(lease.name) as temporary:
+                    unpacked = unpack(tar, os.path.join(temporary, "fs"), writer, what)
+                    self._commit(writer, unpacked, what, diff_id, blob, temporary)
+            return LayerRef(unpacked.diff_id, writer.digest, unpacked.size_bytes)
+
+    def add_layer_from_upper(self, upper: str) -> LayerRef:
+        """Store what an overlay mount wrote as a layer. `upper` (same file system) is renamed away to be the extracted layer.
+
+        The mount must have had `redirect_dir=off,metacopy=off`.
+        """
+        from engine.images.diff import write_tar
+
+        lease = self._leased()
+        with full_disk_explained("the new layer", self.paths.root), BlobWriter(self.blobs, lease.name) as writer:
+            write_tar(upper, writer.write)
+            with self.layers.temporary(lease.name) as temporary:
+                os.rename(upper, os.path.join(temporary, "fs"))
+                unpacked = Unpacked(writer.digest, writer.size_bytes)
+                self._commit(writer, unpacked, "the new layer", None, None, temporary)
+            return LayerRef(unpacked.diff_id, unpacked.diff_id, unpacked.size_bytes)
+
+    def add_image(self, config: Mapping[str, Any], layers: Sequence[LayerRef], tags: Sequence[str] = ()) -> Image:
+        """Record an image of these layers. `rootfs`, platform and creation time are filled in where they are missing."""
+        document = dict(config)
+        document.setdefault("created", timestamp(time.time()))
+        document.setdefault("architecture", host_architecture())
+        document.setdefault("os", "linux")
+        document["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
+        return self.add_image_bytes(to_json(document), layers, tags)
+
+    def add_image_bytes(self, config: bytes, layers: Sequence[LayerRef], tags: Sequence[str] = ()) -> Image:
+        """Record an image whose configuration comes from elsewhere and keeps its digest. Its `diff_ids` must be those of the layers."""
+        document = parse_json(config, "the image configuration")
+        image_config(document)
+        if diff_ids(document) != tuple(layer.diff_id for layer in layers):
+            raise InvalidInput("the layers are not those that the image configuration lists")
+        references = [_tag(tag) for tag in tags]
+        lease = self._leased()
+        with full_disk_explained("the image configuration", self.paths.root), self._adding():
+            manifest = to_json(self._manifest(config, layers))
+            image_id, manifest_digest = _digest(config), _digest(manifest)
+            for digest in (image_id, manifest_digest, *(layer.blob for layer in layers)):
+                lease.hold(digest)
+            self.blobs.put(config, lease.name)
+            self.blobs.put(manifest, lease.name)
+            with self._state.transaction():
+                self._record(image_id, manifest_digest, document, config, layers)
+                for reference in references:
+                    self._point(reference, image_id)
+                self._write_index()
+            lease.drop(
+                {image_id, manifest_digest, *(digest for layer in layers for digest in (layer.blob, layer.diff_id))}
+            )
+        return self._images([image_id])[0]
+
+    def tag(self, image_id: str, reference: str) -> None:
+        """Give an image one more name; a name that another image had moves to this one."""
+        familiar = _tag(reference)
+        self.blobs.prepare()
+        with self._adding(), self._state.transaction():
+            found = self._image_id(image_id)
+            if found is None:
+                raise self._not_found(image_id)
+            self._point(familiar, found)
+            self._write_index()
+
+    def remove(self, reference: str, *, force: bool = False) -> list[str]:
+        """Remove a name; with its last name the image goes, and the layers that no other image has.
+
+        Return what was done, as lines. Raise Conflict while containers use the image (with `force` only the name goes),
+        and where an ID is given that has several names.
+        """
+        done = []
+        with self._state.transaction():
+            image_id = self._image_id(reference)
+            if image_id is None:
+                raise self._not_found(reference)
+            tags = self._tags(image_id)
+            named = _tag_or_none(reference)
+            removed = [named] if named in tags else tags
+            if len(removed) > 1 and not force:
+                raise Conflict(
+                    f"cannot remove image {_short(image_id)}: it has several names: {', '.join(tags)}",
+                    hint="remove the names one by one, or use --force",
+                )
+            is_last = len(removed) == len(tags)
+            users = self._users(image_id) if is_last else []
+            if users and not (force and removed):
+                raise Conflict(
+                    f"cannot remove image {reference}: used by {', '.join(users)}",
+                    hint="remove the container first" if len(users) == 1 else "remove the containers first",
+                )
+            for tag in removed:
+                self._state.execute("DELETE FROM tags WHERE reference = ?", (tag,))
+                done.append(f"untagged: {tag}")
+            if is_last and not users:
+                self._state.execute("DELETE FROM images WHERE id = ?", (image_id,))
+                done.append(f"deleted: {image_id}")
+            self._write_index()
+        self.collect_garbage()
+        return done
+
+    def collect_garbage(self) -> int:
+        """Delete blobs and layers that no image and no running command needs, and what killed ones left. Return the bytes freed."""
+        if not os.path.isdir(self.blobs.ingest) or not os.path.isdir(self.layers.directory):
+            return 0
+        with locked(self._lock_path, exclusive=True):
+            leases = live_leases(self._lease_directory)
+            if self._lease is not None:
+                leases.setdefault(self._lease.name, set())
+            used = set().union(*leases.values()) | self._referenced()
+            freed = self._sweep_blobs(used, leases)
+            trash = self.layers.abandoned(lambda owner: owner in leases)
+            trash += [self.layers.trash(diff_id) for diff_id in self.layers.all() if diff_id not in used]
+        for directory in trash:
+            freed += _disk_usage(directory)
+            remove_tree(directory)
+        return freed
+
+    def close(self) -> None:
+        """Give up what was added and put in no image; the next collection takes it."""
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
+
+    @property
+    def _lock_path(self) -> str:
+        return os.path.join(self.paths.images, "lock")
+
+    @property
+    def _lease_directory(self) -> str:
+        return os.path.join(self.paths.images, "leases")
+
+    def _leased(self) -> Lease:
+        if self._lease is None:
+            self.blobs.prepare()
+            os.makedirs(self.layers.directory, mode=0o711, exist_ok=True)
+            with self._adding():
+                self._lease = self._lease or Lease(self._lease_directory)
+        return self._lease
+
+    @contextmanager
+    def _adding(self) -> Iterator[None]:
+        with locked(self._lock_path, exclusive=False):
+            yield
+
+    def _commit(
+        self,
+        writer: BlobWriter,
+        unpacked: Unpacked,
+        what: str,
+        diff_id: str | None,
+        blob: str | None,
+        temporary: str | None = None,
+    ) -> None:
+        """Make a layer and its blob visible, under the lease."""
+        if diff_id is not None and unpacked.diff_id != diff_id:
+            raise InvalidInput(f"{what} does not match its digest: expected {diff_id}, got {unpacked.diff_id}")
+        with self._adding():
+            lease = self._leased_now()
+            lease.hold(writer.digest)
+            lease.hold(unpacked.diff_id)
+            writer.commit(blob)
+            if temporary is not None:
+                self.layers.adopt(temporary, unpacked.diff_id)
+
+    def _leased_now(self) -> Lease:
+        assert self._lease is not None
+        return self._lease
+
+    def _extract(self, diff_id: str) -> None:
+        row = self._state.row("SELECT blob FROM image_layers WHERE diff_id = ?", (diff_id,))
+        if row is None:
+            raise NotFound(f"no layer {_short(diff_id)} in the image store")
+        what = f"layer {_short(diff_id)}"
+        lease = self._leased()
+        with self.layers.making(diff_id), full_disk_explained(what, self.paths.root):
+            if self.layers.has(diff_id):
+                return
+            with self.layers.temporary(lease.name) as temporary, self.blobs.open(row["blob"]) as file:
+                unpacked = unpack(file, os.path.join(temporary, "fs"), None, what)
+                if unpacked.diff_id != diff_id:
+                    raise InvalidInput(
+                        f"{what} in the image store is damaged", hint="remove the image and load it again"
+                    )
+                with self._adding():
+                    self.layers.adopt(temporary, diff_id)
+
+    def _manifest(self, config: bytes, layers: Sequence[LayerRef]) -> dict[str, Any]:
+        return {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": {"mediaType": CONFIG_TYPE, "digest": _digest(config), "size": len(config)},
+            "layers": [
+                {
+                    "mediaType": self._layer_type(layer.blob),
+                    "digest": layer.blob,
+                    "size": self.blobs.size_bytes(layer.blob),
+                }
+                for layer in layers
+            ],
+        }
+
+    def _layer_type(self, blob: str) -> str:
+        with self.blobs.open(blob) as file:
+            compression = detect(file.read(6))
+        return LAYER_TYPE + (f"+{compression}" if compression else "")
+
+    def _record(
+        self, image_id: str, manifest: str, document: Mapping[str, Any], config: bytes, layers: Sequence[LayerRef]
+    ) -> None:
+        self._state.execute(
+            "INSERT OR IGNORE INTO images (id, created_at, manifest, size_bytes, architecture, os, config)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                image_id,
+                created_at(document),
+                manifest,
+                sum(layer.size_bytes for layer in layers),
+                str(document.get("architecture", "")),
+                str(document.get("os", "")),
+                config.decode(),
+            ),
+        )
+        for position, layer in enumerate(layers):
+            self._state.execute(
+                "INSERT OR IGNORE INTO image_layers (image_id, position, diff_id, blob) VALUES (?, ?, ?, ?)",
+                (image_id, position, layer.diff_id, layer.blob),
+            )
+
+    def _point(self, reference: str, image_id: str) -> None:
+        self._state.execute(
+            "INSERT INTO tags (reference, image_id) VALUES (?, ?)"
+            " ON CONFLICT (reference) DO UPDATE SET image_id = excluded.image_id",
+            (reference, image_id),
+        )
+
+    def _write_index(self) -> None:
+        """Repeat the database as the layout's index.json. Called within a transaction, so writers take turns."""
+        rows = self._state.rows(
+            "SELECT images.manifest, images.architecture, images.os, tags.reference FROM images"
+            " LEFT JOIN tags ON tags.image_id = images.id ORDER BY images.created_at, images.id, tags.reference"
+        )
+        manifests = []
+        for row in rows:
+            if not self.blobs.has(row["manifest"]):
+                continue  # damaged from outside; the other images need not suffer from it
+            descriptor: dict[str, Any] = {
+                "mediaType": MANIFEST_TYPE,
+                "digest": row["manifest"],
+                "size": self.blobs.size_bytes(row["manifest"]),
+                "platform": {"architecture": row["architecture"], "os": row["os"]},
+            }
+            if row["reference"]:
+                reference = Reference.parse(row["reference"])
+                descriptor["annotations"] = {
+                    "io.containerd.image.name": str(reference),
+                    "org.opencontainers.image.ref.name": row["reference"],
+                }
+            manifests.append(descriptor)
+        index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}
+        replace_file(os.path.join(self.paths.images, "index.json"), to_json(index))
+
+    def _images(self, ids: Sequence[str]) -> list[Image]:
+        images = []
+        for image_id in ids:
+            row = self._state.row("SELECT * FROM images WHERE id = ?", (image_id,))
+            if row is None:
+                continue
+            layers = self._state.rows(
+                "SELECT diff_id FROM image_layers WHERE image_id = ? ORDER BY position", (image_id,)
+            )
+            images.append(
+                Image(
+                    id=image_id,
+                    tags=tuple(self._tags(image_id)),
+                    created_at=row["created_at"],
+                    size_bytes=row["size_bytes"],
+                    architecture=row["architecture"],
+                    os=row["os"],
+                    config=image_config(parse_json(row["config"].encode(), f"the configuration of {image_id}")),
+                    layers=tuple(layer["diff_id"] for layer in layers),
+                )
+            )
+        return images
+
+    def _tags(self, image_id: str) -> list[str]:
+        rows = self._state.rows("SELECT reference FROM tags WHERE image_id = ? ORDER BY reference", (image_id,))
+        return [row["reference"] for row in rows]
+
+    def _users(self, image_id: str) -> list[str]:
+        rows = self._state.rows("SELECT name FROM containers WHERE image_id = ? ORDER BY name", (image_id,))
+        return [f"container {row['name']}" for row in rows]
+
+    def _image_id(self, reference: str) -> str | None:
+        """A full ID, else a tag, else a manifest's digest, else the beginning of an ID."""
+        if is_digest(reference):
+            row = self._state.row("SELECT id FROM images WHERE id = ? OR manifest = ?", (reference, reference))
+            return row["id"] if row else None
+        prefix = reference.removeprefix("sha256:")
+        is_prefix = 1 < len(prefix) <= 64 and not prefix.strip("0123456789abcdef")
+        tag = None if reference.startswith("sha256:") else _parse_or_none(reference, strict=not is_prefix)
+        if tag is not None and tag.digest is not None:
+            row = self._state.row("SELECT id FROM images WHERE manifest = ? OR id = ?", (tag.digest, tag.digest))
+            return row["id"] if row else None
+        if tag is not None:
+            row = self._state.row("SELECT image_id FROM tags WHERE reference = ?", (tag.familiar,))
+            if row is not None:
+                return str(row["image_id"])
+        return self._by_prefix(prefix) if is_prefix else None
+
+    def _by_prefix(self, prefix: str) -> str | None:
+        rows = self._state.rows("SELECT id FROM images WHERE id GLOB ? LIMIT 2", (f"sha256:{prefix}*",))
+        if len(rows) > 1:
+            raise Conflict(f"image ID {prefix} is ambiguous", hint="give more digits of it")
+        return rows[0]["id"] if rows else None
+
+    def _not_found(self, reference: str) -> NotFound:
+        import difflib
+
+        names = [row["reference"] for row in self._state.rows("SELECT reference FROM tags")]
+        wanted = _parse_or_none(reference, strict=False)
+        shown = wanted.familiar if wanted is not None and not is_digest(reference) else reference
+        close = difflib.get_close_matches(shown, names, n=1, cutoff=0.75)
+        if close:
+            hint = f"did you mean {close[0]!r}?"
+        elif shown.startswith("debian:"):
+            hint = f"make it with `umiak image bootstrap {shown}`"
+        else:
+            hint = "make it with `umiak build` or `umiak image bootstrap`, or bring it with `umiak image load`"
+        return NotFound(f'no image "{shown}"', hint=hint)
+
+    def _referenced(self) -> set[str]:
+        used = {digest for row in self._state.rows("SELECT id, manifest FROM images") for digest in row}
+        used.update(digest for row in self._state.rows("SELECT diff_id, blob FROM image_layers") for digest in row)
+        return used
+
+    def _sweep_blobs(self, used: set[str], leases: Mapping[str, set[str]]) -> int:
+        freed = 0
+        for digest in list(self.blobs.all()):
+            if digest not in used:
+                freed += self.blobs.size_bytes(digest)
+                self.blobs.remove(digest)
+        for name in os.listdir(self.blobs.ingest):
+            if name.partition("-")[0] not in leases:
+                os.unlink(os.path.join(self.blobs.ingest, name))
+        return freed
+
+
+def _tag(reference: str) -> str:
+    """A reference that may be a tag, in its familiar form."""
+    parsed = Reference.parse(reference)
+    if parsed.digest is not None:
+        raise InvalidInput(f"cannot use {reference!r} as a tag: it has a digest", hint="write name:tag")
+    return parsed.familiar
+
+
+def _tag_or_none(reference: str) -> str | None:
+    parsed = _parse_or_none(reference, strict=False)
+    return parsed.familiar if parsed is not None else None
+
+
+def _parse_or_none(reference: str, *, strict: bool) -> Reference | None:
+    try:
+        return Reference.parse(reference)
+    except InvalidInput:
+        if strict:
+            raise
+        return None
+
+
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def _short(digest: str | None) -> str:
+    return (digest or "").removeprefix("sha256:")[:_SHORT_ID]
+
+
+def _disk_usage(directory: str) -> int:
+    total = 0
+    for path, _, files in os.walk(directory):
+        for name in files:
+            total += os.lstat(os.path.join(path, name)).st_blocks * 512
+    return total

@@ -1,0 +1,58 @@
+"""Remove a directory tree however deep it is: names come from archives, so neither recursion nor path length may bound it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+
+def remove_tree(path: str | bytes, *, dir_fd: int | None = None) -> None:
+    """Remove a directory and all below it, never following a symbolic link. A missing one is no error.
+
+    Subdirectories are moved up into the tree's top one after the other, so the walk never goes two levels deep.
+    """
+    try:
+        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return
+    try:
+        serial = iter(range(1 << 62))
+        while directories := _unlink_files(top):
+            for name in directories:
+                _dissolve(top, name, serial)
+    finally:
+        os.close(top)
+    os.rmdir(path, dir_fd=dir_fd)
+
+
+def _unlink_files(directory: int) -> list[str]:
+    """Remove all that is not a directory; return the names of those that are."""
+    directories = []
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                directories.append(entry.name)
+            else:
+                os.unlink(entry.name, dir_fd=directory)
+    return directories
+
+
+def _dissolve(top: int, name: str, serial: Iterator[int]) -> None:
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    try:
+        for below in _unlink_files(fd):
+            _move_up(fd, below, top, serial)
+    finally:
+        os.close(fd)
+    os.rmdir(name, dir_fd=top)
+
+
+def _move_up(source: int, name: str, top: int, serial: Iterator[int]) -> None:
+    while True:
+        try:
+            os.rename(name, f".up{next(serial)}", src_dir_fd=source, dst_dir_fd=top)
+            return
+        except OSError:
+            # The name is taken by a directory that has something in it.
+            if not os.path.lexists(f"/proc/self/fd/{source}/{name}"):
+                raise
