@@ -237,7 +237,7 @@ class Containers:
         self._set_desired(container_id, "stopped")
         observed = self.observe(container_id)
         if observed.get("monitor_alive"):
-            observed = self._client(container_id).stop(timeout_s=timeout_s)
+            observed = self._monitor(container_id).stop(timeout_s=timeout_s)
         return records.container_status(observed)
 
     def kill(self, ref: str, signal: str) -> None:
@@ -246,7 +246,7 @@ class Containers:
         number = bundle.signal_number(signal)
         if not self.observe(row["id"]).get("monitor_alive"):
             raise Conflict(f'cannot signal container "{row["name"]}": it is not running')
-        self._client(row["id"]).kill(number)
+        self._monitor(row["id"]).kill(number)
 
     def remove(self, ref: str, *, force: bool, volumes: bool) -> None:
         """Remove a container and its writable layer; with `volumes` its anonymous volumes too."""
@@ -258,7 +258,7 @@ class Containers:
                     f'cannot remove container "{row["name"]}": it is running', hint="stop it first, or force it"
                 )
             self.observe(container_id)
-            self._client(container_id).stop(timeout_s=0)
+            self._monitor(container_id).stop(timeout_s=0)
         with self._operation(container_id):
             self._state.execute("UPDATE containers SET removing = ? WHERE id = ?", (2 if volumes else 1, container_id))
             self._erase(container_id, volumes=volumes)
@@ -284,18 +284,18 @@ class Containers:
         if not observed.get("monitor_alive"):
             yield records.container_status(observed)
             return
-        for status in self._client(container_id).watch():
+        for status in self._monitor(container_id).watch():
             yield records.container_status(status)
         yield records.container_status(self.observe(container_id))
 
-    def client(self, ref: str) -> client.MonitorClient:
+    def monitor(self, ref: str) -> client.MonitorClient:
         """The monitor of a running container. Raise Conflict if it does not run."""
         row = self.find(ref)
         if not self.observe(row["id"]).get("monitor_alive"):
             raise Conflict(f'container "{row["name"]}" is not running', hint="start it first")
-        return self._client(row["id"])
+        return self._monitor(row["id"])
 
-    def _client(self, container_id: str) -> client.MonitorClient:
+    def _monitor(self, container_id: str) -> client.MonitorClient:
         return client.MonitorClient(self._paths.container_run(container_id))
 
     def _set_desired(self, container_id: str, desired: str) -> None:

@@ -90,11 +90,11 @@ class Engine:
 
     def pause_container(self, ref: str) -> None:
         """Freeze all processes of a container."""
-        self._containers.client(ref).pause()
+        self._containers.monitor(ref).pause()
 
     def unpause_container(self, ref: str) -> None:
         """Let a frozen container go on."""
-        self._containers.client(ref).unpause()
+        self._containers.monitor(ref).unpause()
 
     def containers(self, labels: Mapping[str, str | None] | None = None) -> list[ContainerInfo]:
         """Containers that carry all the labels (None: any value), by name, as they are now."""
@@ -143,7 +143,7 @@ class Engine:
         privileged: bool = False,
     ) -> ExecSession:
         """Run a command in a running container."""
-        monitor = self._containers.client(ref)
+        monitor = self._containers.monitor(ref)
         return monitor.exec(argv, env=env, cwd=cwd, user=user, tty=tty, privileged=privileged)
 
     # ------------------------------------------------------------------------- networks and volumes

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import Unavailable
-from engine.kernel import files, mounts
+from engine.kernel import mounts
 from engine.paths import Paths
 
 
@@ -35,8 +35,29 @@ def open_view(layer_dirs: Sequence[str]) -> int:
     The mount is detached: it goes away with the file descriptor, whatever happens to this process.
     """
     if len(layer_dirs) == 1:
-        return mounts.open_tree(files.AT_FDCWD, layer_dirs[0], mounts.OPEN_TREE_CLONE | mounts.OPEN_TREE_CLOEXEC)
-    return mounts.overlay(list(reversed(layer_dirs)))
+        return mounts.open_tree(layer_dirs[0])
+    highest_first = list(reversed(layer_dirs))
+    view = mounts.overlay(highest_first, None, None)
+    return _mounted_view(highest_first) if view is None else view
+
+
+def _mounted_view(lowerdirs: Sequence[str]) -> int:
+    """The view on kernels before 6.8: mounted for an instant, then detached while it is held open."""
+    import tempfile
+
+    held = [os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC) for path in lowerdirs]
+    target = tempfile.mkdtemp(prefix="umiak-view-")
+    try:
+        data = "lowerdir=" + ":".join(f"/proc/self/fd/{fd}" for fd in held)
+        mounts.mount("overlay", target, "overlay", mounts.MS_RDONLY, data)
+        try:
+            return os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            mounts.umount(target, mounts.MNT_DETACH)
+    finally:
+        os.rmdir(target)
+        for fd in held:
+            os.close(fd)
 
 
 def remove(path: str) -> None:

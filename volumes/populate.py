@@ -59,9 +59,7 @@ def _fill(directory: str, view: int, target: str) -> None:
 def _open_in_image(view: int, target: str) -> int | None:
     flags = os.O_RDONLY | os.O_DIRECTORY
     try:
-        return files.openat2(
-            view, target.lstrip("/") or ".", flags, files.RESOLVE_IN_ROOT | files.RESOLVE_NO_MAGICLINKS
-        )
+        return files.open_in_root(view, target, flags)
     except (FileNotFoundError, NotADirectoryError):
         return None
 

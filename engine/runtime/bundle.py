@@ -26,7 +26,7 @@ CGROUP_PARENT = "/umiak"
 CPU_PERIOD_US = 100_000
 
 # What Docker gives every container (moby, oci/caps/defaults.go names the same set).
-DEFAULT_CAPABILITIES = [
+DEFAULT_CAPABILITIES = (
     "CHOWN",
     "DAC_OVERRIDE",
     "FSETID",
@@ -41,7 +41,7 @@ DEFAULT_CAPABILITIES = [
     "SYS_CHROOT",
     "KILL",
     "AUDIT_WRITE",
-]
+)
 
 MASKED_PATHS = (
     "/proc/acpi",
