@@ -18,12 +18,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine import records, snapshots
-from engine.errors import Conflict, InvalidInput, NotFound, UmiakError
+from engine.errors import Conflict, InvalidInput, NotFound
 from engine.images.store import ImageStore
-from engine.kernel import mounts, procfs
+from engine.kernel import procfs
 from engine.paths import Paths
 from engine.ports import NetworkDriver, VolumeDriver
-from engine.runtime import bundle, cgroup, client, users
+from engine.runtime import bundle, cgroup, client, liveness, netns, status, users
 from engine.state import State
 from engine.types import (
     ContainerInfo,
@@ -111,7 +111,7 @@ class Containers:
         return set.intersection(*sets)
 
     def _info(self, row: sqlite3.Row) -> ContainerInfo:
-        status = self.observe(row["id"])
+        observed = self.observe(row["id"])
         spec = records.container_spec(json.loads(row["spec"]))
         return ContainerInfo(
             id=row["id"],
@@ -121,26 +121,29 @@ class Containers:
             labels=spec.labels,
             spec=spec,
             argv=tuple(json.loads(row["argv"])),
-            status=records.container_status(status),
+            status=records.container_status(observed),
             endpoints=tuple(self._networks.leases(row["id"])),
-            ports=records.published_ports(status),
+            ports=records.published_ports(observed),
             volumes=json.loads(row["volumes"]),
         )
 
     def observe(self, container_id: str) -> dict[str, Any]:
         """The container's status as the kernel confirms it; a lost monitor is replaced, a lost container is cleared away."""
         run, directory = self._paths.container_run(container_id), self._paths.container(container_id)
-        observed = client.observe(run, directory)
-        if observed.get("monitor_alive") or not observed.get("lost"):
+        observed = liveness.observe(run, directory)
+        if observed["monitored"] or not _claims_to_run(run):
             return observed
         with self._operation(container_id):
-            observed = client.observe(run, directory)
-            if observed.get("lost") == "monitor":
+            observed = liveness.observe(run, directory)
+            if observed["monitored"] or not _claims_to_run(run):
+                return observed
+            if liveness.init_alive(observed):
                 self._zygote().launch(container_id, f"{directory}/monitor.json", op="reattach")
-            elif observed.get("lost") == "container":
-                self._clear_runtime(container_id)
-                client.record_end(run, directory, observed)
-            return client.observe(run, directory)
+                return liveness.observe(run, directory)
+            self._clear_runtime(container_id)
+            for place in (directory, run):
+                status.write(place, observed)
+            return observed
 
     # ----------------------------------------------------------------------------------- changing
 
@@ -228,23 +231,23 @@ class Containers:
         return self.one(container_id)
 
     def _is_live(self, container_id: str) -> bool:
-        observed = client.observe(self._paths.container_run(container_id), self._paths.container(container_id))
-        return bool(observed.get("monitor_alive")) or observed.get("lost") == "monitor"
+        observed = liveness.observe(self._paths.container_run(container_id), self._paths.container(container_id))
+        return bool(observed["monitored"]) or liveness.init_alive(observed)
 
     def stop(self, ref: str, timeout_s: float | None) -> ContainerStatus:
         """Ask a container to end, kill it after its timeout; return its last status."""
         container_id = self.find(ref)["id"]
         self._set_desired(container_id, "stopped")
         observed = self.observe(container_id)
-        if observed.get("monitor_alive"):
-            observed = self._monitor(container_id).stop(timeout_s=timeout_s)
+        if observed["monitored"]:
+            observed = self._monitor(container_id).stop(timeout_s=timeout_s)["status"]
         return records.container_status(observed)
 
     def kill(self, ref: str, signal: str) -> None:
         """Send a signal to a container's process. Raise Conflict if it does not run."""
         row = self.find(ref)
         number = bundle.signal_number(signal)
-        if not self.observe(row["id"]).get("monitor_alive"):
+        if not self.observe(row["id"])["monitored"]:
             raise Conflict(f'cannot signal container "{row["name"]}": it is not running')
         self._monitor(row["id"]).kill(number)
 
@@ -281,17 +284,17 @@ class Containers:
         """The status now and after each change; ends with the last one."""
         container_id = self.find(ref)["id"]
         observed = self.observe(container_id)
-        if not observed.get("monitor_alive"):
+        if not observed["monitored"]:
             yield records.container_status(observed)
             return
-        for status in self._monitor(container_id).watch():
-            yield records.container_status(status)
+        for changed in self._monitor(container_id).watch():
+            yield records.container_status(changed)
         yield records.container_status(self.observe(container_id))
 
     def monitor(self, ref: str) -> client.MonitorClient:
         """The monitor of a running container. Raise Conflict if it does not run."""
         row = self.find(ref)
-        if not self.observe(row["id"]).get("monitor_alive"):
+        if not self.observe(row["id"])["monitored"]:
             raise Conflict(f'container "{row["name"]}" is not running', hint="start it first")
         return self._monitor(row["id"])
 
@@ -438,7 +441,7 @@ class Containers:
     def _erase(self, container_id: str, *, volumes: bool) -> None:
         """The steps of a removal, each safe to repeat; the record goes last."""
         self._clear_runtime(container_id)
-        _unpin(self._paths.netns(container_id))
+        netns.drop_pin(self._paths.netns(container_id))
         self._networks.release(container_id)
         snapshots.remove(self._paths.container_run(container_id))
         snapshots.remove(self._paths.container(container_id))
@@ -461,13 +464,10 @@ class Containers:
                 continue  # removed by someone else, or carried over to another container
 
 
-def _unpin(path: str) -> None:
-    """Drop the pin of a network namespace; the namespace and its links go when its last process does."""
-    try:
-        mounts.umount(path, mounts.MNT_DETACH)
-    except (OSError, UmiakError):
-        pass  # not mounted: removed before, or never started
-    _unlink(path)
+def _claims_to_run(run: str) -> bool:
+    """Whether the last status a monitor wrote is one that needs a monitor."""
+    written = status.read(run)
+    return written is not None and written["state"] in ("running", "paused", "restarting")
 
 
 def _unlink(path: str) -> None:

@@ -80,7 +80,7 @@ def _copy_entry(name: str, source: int, destination: int) -> None:
     elif stat.S_ISREG(info.st_mode):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with _Opened(name, source, os.O_RDONLY) as old, _Opened(name, destination, flags) as new:
-            while os.copy_file_range(old, new, CHUNK_BYTES):
+            while os.sendfile(new, old, None, CHUNK_BYTES):
                 pass
             _copy_attributes(old, new)
     elif stat.S_ISLNK(info.st_mode):
