@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from engine.images.store import ImageStore
-from networking.driver import Networks
-
 from engine.facade import Engine
+from engine.images.store import ImageStore
 from engine.paths import Paths
 from engine.state import State
+from networking.driver import BridgeNetworks
+from networking.links import LinkWorker
 from volumes.driver import Volumes
 
 
@@ -18,9 +18,8 @@ def open_engine(*, warm: bool = False) -> Engine:
     """
     paths = Paths.from_environment()
     state = State(paths.database)
-    networks = Networks(paths, state)
+    networks = BridgeNetworks(paths, state, LinkWorker.spawn() if warm else None)
     engine = Engine(paths, state, ImageStore(paths, state), networks, Volumes(paths, state))
     if warm:
         engine.zygote()
-        networks.warm()
     return engine

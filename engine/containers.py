@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,6 +69,8 @@ class Containers:
         self._networks = networks
         self._volumes = volumes
         self._zygote = zygote
+        self._ensured: set[str] = set()
+        self._ensuring = threading.Lock()
 
     # ------------------------------------------------------------------------------------ looking
 
@@ -342,10 +345,13 @@ class Containers:
         return layer_dirs, snapshots.prepare(self._paths, row["id"], layer_dirs), image.config
 
     def _ensure_networks(self, endpoints: Sequence[EndpointInfo]) -> None:
-        wanted = {endpoint.network_id for endpoint in endpoints}
-        for network in self._networks.all() if wanted else []:
-            if network.id in wanted:
-                self._networks.ensure(network)
+        """Bring back networks that a reboot took; each is looked at once by one process, however many containers start."""
+        with self._ensuring:
+            wanted = {endpoint.network_id for endpoint in endpoints} - self._ensured
+            for network in self._networks.all() if wanted else []:
+                if network.id in wanted:
+                    self._networks.ensure(network)
+                    self._ensured.add(network.id)
 
     def _mounts(
         self, spec: ContainerSpec, volumes: Mapping[str, str], layer_dirs: Sequence[str]

@@ -60,6 +60,7 @@ class Engine:
             if self._zygote is not None:
                 self._zygote.close()
                 self._zygote = None
+        self._networks.close()
         self.state.close()
 
     # --------------------------------------------------------------------------------- containers

@@ -72,6 +72,9 @@ class NetworkDriver(Protocol):
     ) -> str:
         """The text of /etc/resolv.conf for a container with these endpoints."""
 
+    def close(self) -> None:
+        """Let go of what the driver keeps open. Networks stay."""
+
     def repair(self, live: Mapping[str, bool]) -> None:
         """Drop what belongs to no known container; `live` maps each known container to whether it runs."""
 
