@@ -1,0 +1,201 @@
+"""COPY and ADD: from a tree into a root, as Docker does it.
+
+A directory's content is copied, not the directory; a file goes into a destination that is a directory or ends with a slash;
+missing parents are made. The destination is followed once inside the root; below it no symbolic link is followed.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import stat
+from dataclasses import dataclass
+
+from engine.errors import InvalidInput
+from engine.images.build.context import Match, Tree, TreeEntry
+
+_DIRECTORY_MODE = 0o755
+_NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_SENDFILE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """`owner` and `mode` None keep what the source has. No time later than `latest_ns` is written where it is given."""
+
+    owner: tuple[int, int] | None = None
+    mode: int | None = None
+    latest_ns: int | None = None
+
+
+class Copier:
+    """Copies into one root with one set of options. Use it as a context manager."""
+
+    def __init__(self, root: Tree, options: CopyOptions) -> None:
+        self.root = root
+        self.options = options
+        self._links: dict[tuple[int, int], str] = {}
+        self._parent: tuple[str, int] | None = None
+
+    def __enter__(self) -> Copier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._forget_parent()
+
+    def copy(self, source: Tree, match: Match, destination: str, *, into_directory: bool) -> None:
+        """Copy one match from `source`. `into_directory` says that the destination was written as a directory."""
+        path = match.path
+        entries = source.walk(path)
+        first = next(entries, None)
+        if first is None:
+            raise InvalidInput(f"/{path} does not exist")
+        target = self.root.follow(destination)
+        found = self.root.lstat(target)
+        if stat.S_ISDIR(first.stat.st_mode):
+            self.make_directories(target)
+        else:
+            if into_directory or (found is not None and stat.S_ISDIR(found.st_mode)):
+                self.make_directories(target)
+                target = posixpath.join(target, match.name)
+            self.make_directories(posixpath.dirname(target))
+            self._put(source, first, target)
+            return
+        directories: list[tuple[TreeEntry, str]] = []
+        for entry in entries:
+            below = posixpath.join(target, entry.path[len(path) :].lstrip("/"))
+            self._put(source, entry, below)
+            if stat.S_ISDIR(entry.stat.st_mode):
+                directories.append((entry, below))
+        # Last, since writing into a directory changes its times.
+        for entry, below in reversed(directories):
+            self._set_metadata(source, entry, below)
+
+    def write_file(self, content: bytes, destination: str, name: str, *, into_directory: bool) -> None:
+        """Write a file with this content, as `copy` would copy one called `name`. Its mode is 0644."""
+        target = self.root.follow(destination)
+        found = self.root.lstat(target)
+        if into_directory or (found is not None and stat.S_ISDIR(found.st_mode)):
+            target = posixpath.join(target, name)
+        self.make_directories(posixpath.dirname(target))
+        parent, name = self._at(target)
+        self._clear(target)
+        fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+        try:
+            with os.fdopen(os.dup(fd), "wb") as file:
+                file.write(content)
+            os.fchown(fd, *(self.options.owner or (0, 0)))
+            os.fchmod(fd, 0o644 if self.options.mode is None else self.options.mode)
+            if self.options.latest_ns is not None:
+                os.utime(fd, ns=(self.options.latest_ns, self.options.latest_ns))
+        finally:
+            os.close(fd)
+
+    def make_directories(self, path: str) -> None:
+        """Make a directory and its missing parents: mode 0755, of the given owner. Existing ones stay as they are."""
+        parts = path.split("/") if path else []
+        for count in range(1, len(parts) + 1):
+            prefix = "/".join(parts[:count])
+            found = self.root.lstat(prefix)
+            if found is None:
+                parent, name = self._at(prefix)
+                os.mkdir(name, _DIRECTORY_MODE, dir_fd=parent)
+                os.chmod(name, _DIRECTORY_MODE, dir_fd=parent)
+                os.chown(name, *(self.options.owner or (0, 0)), dir_fd=parent)
+                if self.options.latest_ns is not None:
+                    os.utime(name, ns=(self.options.latest_ns, self.options.latest_ns), dir_fd=parent)
+            elif not stat.S_ISDIR(found.st_mode):
+                raise InvalidInput(f"/{prefix} is in the image, and it is not a directory")
+
+    def _put(self, source: Tree, entry: TreeEntry, target: str) -> None:
+        """Make the copy of one entry; a directory's metadata follow later."""
+        kind = stat.S_IFMT(entry.stat.st_mode)
+        parent, name = self._at(target)
+        if kind == stat.S_IFDIR:
+            self._put_directory(parent, name, target)
+            return
+        self._clear(target)
+        if kind == stat.S_IFREG:
+            self._put_file(source, entry, target)
+            return
+        if kind == stat.S_IFLNK:
+            os.symlink(source.readlink(entry.path), name, dir_fd=parent)
+        else:
+            os.mknod(name, kind | 0o600, entry.stat.st_rdev, dir_fd=parent)
+        self._set_metadata(source, entry, target)
+
+    def _put_directory(self, parent: int, name: str, target: str) -> None:
+        try:
+            os.mkdir(name, 0o700, dir_fd=parent)
+        except FileExistsError:
+            if not stat.S_ISDIR(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+                raise InvalidInput(f"cannot copy a directory over /{target}, which is not a directory") from None
+
+    def _put_file(self, source: Tree, entry: TreeEntry, target: str) -> None:
+        parent, name = self._at(target)
+        key = (entry.stat.st_dev, entry.stat.st_ino)
+        if entry.stat.st_nlink > 1 and key in self._links:
+            first = self.root.open(posixpath.dirname(self._links[key]), os.O_PATH | os.O_DIRECTORY)
+            try:
+                os.link(
+                    posixpath.basename(self._links[key]),
+                    name,
+                    src_dir_fd=first,
+                    dst_dir_fd=parent,
+                    follow_symlinks=False,
+                )
+            finally:
+                os.close(first)
+            return
+        reading = source.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
+        try:
+            source.check(entry.path, os.fstat(reading))
+            writing = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+            try:
+                while os.sendfile(writing, reading, None, _SENDFILE_BYTES):
+                    pass
+                source.check(entry.path, os.fstat(reading))
+            finally:
+                os.close(writing)
+        finally:
+            os.close(reading)
+        self._set_metadata(source, entry, target)
+        self._links[key] = target
+
+    def _set_metadata(self, source: Tree, entry: TreeEntry, target: str) -> None:
+        parent, name = self._at(target)
+        os.chown(name, *(self.options.owner or source.owner(entry)), dir_fd=parent, follow_symlinks=False)
+        if not stat.S_ISLNK(entry.stat.st_mode):
+            mode = stat.S_IMODE(entry.stat.st_mode) if self.options.mode is None else self.options.mode
+            os.chmod(name, mode, dir_fd=parent)
+        for key, value in source.xattrs(entry).items():
+            os.setxattr(f"/proc/self/fd/{parent}/{name}", key, value, follow_symlinks=False)
+        time = entry.stat.st_mtime_ns
+        if self.options.latest_ns is not None:
+            time = min(time, self.options.latest_ns)
+        os.utime(name, ns=(time, time), dir_fd=parent, follow_symlinks=False)
+
+    def _clear(self, target: str) -> None:
+        """Remove what stands where a file, link or node goes."""
+        parent, name = self._at(target)
+        try:
+            os.unlink(name, dir_fd=parent)
+        except FileNotFoundError:
+            pass
+        except IsADirectoryError:
+            raise InvalidInput(
+                f"cannot copy a file over the directory /{target}", hint="end the destination with a slash"
+            ) from None
+
+    def _at(self, path: str) -> tuple[int, str]:
+        """A descriptor of the directory above a path, valid until the next call, and the path's last name."""
+        above, name = posixpath.split(path)
+        if self._parent is None or self._parent[0] != above:
+            self._forget_parent()
+            self._parent = (above, self.root.open(above, os.O_PATH | os.O_DIRECTORY))
+        return self._parent[1], name
+
+    def _forget_parent(self) -> None:
+        if self._parent is not None:
+            os.close(self._parent[1])
+            self._parent = None

@@ -1,0 +1,26 @@
+"""What a build tells while it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+BuildEventKind = Literal["started", "output", "cached", "done", "failed", "warning"]
+
+
+@dataclass(frozen=True, slots=True)
+class BuildEvent:
+    """One piece of news about step `step` of `steps` in `stage`.
+
+    `text` is the step as written (or the warning), `place` its `file:line:column`. `seconds` counts for done and failed,
+    `output` (bytes as the command wrote them) for output only. Events of different stages interleave.
+    """
+
+    kind: BuildEventKind
+    stage: str
+    step: int
+    steps: int
+    text: str
+    place: str
+    seconds: float = 0.0
+    output: bytes = b""

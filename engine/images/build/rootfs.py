@@ -1,0 +1,60 @@
+"""A stage's root file system while a step works on it: all its layers as one tree, seen through a detached overlay.
+
+The mount is never attached anywhere: it lives as long as its descriptor, so nothing is left behind however a build ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from engine.kernel import mounts
+from engine.kernel.process import unshare
+
+_CLONE_NEWNS = 0x00020000
+
+
+@contextmanager
+def mounted(layer_dirs: Sequence[str], empty: str, upper: str | None = None, work: str | None = None) -> Iterator[int]:
+    """Give a descriptor of the merged tree of `layer_dirs` (lowest first), writable where an upper directory is given.
+
+    `empty` is an empty directory: overlayfs wants at least two layers to read and one to write over.
+    """
+    lowerdirs = [*highest_first(layer_dirs), empty]
+    fd = mounts.overlay(lowerdirs, upper, work)
+    if fd is None:
+        fd = _mounted_in_passing(lowerdirs, empty, upper, work)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def highest_first(layer_dirs: Sequence[str]) -> list[str]:
+    """The order overlayfs wants. Of a layer that occurs twice the upper one counts; overlayfs would refuse both."""
+    return list(dict.fromkeys(reversed(layer_dirs)))
+
+
+def _mounted_in_passing(lowerdirs: list[str], target: str, upper: str | None, work: str | None) -> int:
+    """Make the mount on kernels before 6.8: attach it in a thread's own mount namespace, keep the descriptor, detach it."""
+    result: list[int] = []
+    errors: list[OSError] = []
+
+    def attach() -> None:
+        try:
+            unshare(_CLONE_NEWNS)
+            mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
+            mounts.mount_overlay(target, lowerdirs, upper, work)
+            result.append(os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            mounts.umount(target, mounts.MNT_DETACH)
+        except OSError as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=attach, name="overlay-mount")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return result[0]

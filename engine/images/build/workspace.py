@@ -1,0 +1,71 @@
+"""The scratch directories of one build step: an upper and a work directory for an overlay, on the disk of the layers."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from engine.images.leases import locked
+from engine.images.tree import remove_tree
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """`upper` receives what the step writes. `empty` is an empty directory to mount with."""
+
+    upper: str
+    work: str
+    empty: str
+
+
+@contextmanager
+def workspace(directory: str, lower_dirs: Sequence[str]) -> Iterator[Workspace]:
+    """Make a workspace below `directory`, removed at the end. The root of its upper looks like that of the layers below it."""
+    os.makedirs(directory, mode=0o711, exist_ok=True)
+    path = os.path.join(directory, os.urandom(8).hex())
+    with locked(os.path.join(directory, ".lock"), exclusive=True):
+        os.mkdir(path, 0o700)
+        # The lock tells other builds that this one lives; the kernel ends it with the process.
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        space = Workspace(*(os.path.join(path, name) for name in ("upper", "work", "empty")))
+        for part in (space.upper, space.work, space.empty):
+            os.mkdir(part, 0o755)
+            os.chmod(part, 0o755)
+        if lower_dirs:
+            root = os.stat(lower_dirs[-1])
+            os.chown(space.upper, root.st_uid, root.st_gid)
+            os.chmod(space.upper, stat.S_IMODE(root.st_mode))
+        yield space
+    finally:
+        remove_tree(path)
+        os.close(fd)
+
+
+def remove_abandoned(directory: str) -> None:
+    """Remove the workspaces of builds that were killed."""
+    if not os.path.isdir(directory) or not any(not name.startswith(".") for name in os.listdir(directory)):
+        return
+    with locked(os.path.join(directory, ".lock"), exclusive=True):
+        for name in os.listdir(directory):
+            if not name.startswith("."):
+                _remove_if_abandoned(os.path.join(directory, name))
+
+
+def _remove_if_abandoned(path: str) -> None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        remove_tree(path)
+    except BlockingIOError:
+        pass
+    finally:
+        os.close(fd)
