@@ -160,7 +160,10 @@ class Batch:
         body += number(4, key_type) + number(5, key_bytes)
         if data_bytes:
             body += number(6, data_type) + number(7, data_bytes)
-        self._add(NEWSET, body + number(10, identity), NLM_F_CREATE, f"add set {self._table} {name}")
+        body += number(10, identity)
+        if key_type == TYPE_IFNAME:
+            body += attribute(13, struct.pack("=BBI", 0, 4, 1))  # for nft(8): the key is in the host's byte order
+        self._add(NEWSET, body, NLM_F_CREATE, f"add set {self._table} {name}")
 
     def add_element(self, name: str, key: bytes, data: bytes = b"") -> None:
         """Put an element into a set or map. One that is there with the same data is fine; with other data: EBUSY or EEXIST."""
@@ -253,7 +256,7 @@ def _numbered(message: bytes, sequence: int) -> bytes:
 
 
 def _dump(command: int, family: int, body: bytes) -> list[bytes]:
-    found = []
+    found: list[bytes] = []
     with open_socket(NETLINK_NETFILTER) as sock:
         sock.send(_message(NFNL_SUBSYS_NFTABLES << 8 | command, family, body, NLM_F_DUMP))
         while True:
