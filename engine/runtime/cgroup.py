@@ -1,0 +1,627 @@
+"""The cgroup of one container, on hosts with v1, hybrid or v2 hierarchies. `open_cgroup` looks which it is.
+
+On a hybrid host the controllers are v1's, so v1 is used. Every container is `<hierarchy>/umiak/<id>`; nothing outside of
+`umiak` is touched, except that v2's ancestors are asked to hand their controllers down.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import time
+
+from engine.kernel import bpf
+from engine.kernel.bpf import DeviceRule
+from engine.runtime.steps import LaunchError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+_V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer", "blkio")
+_V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
+_REMOVE_TIMEOUT_S = 5.0
+_FREEZE_TIMEOUT_S = 10.0
+_NO_LIMIT_FROM = 2**62  # v1 shows "no limit" as the largest page-aligned number
+
+# What every container may use, besides making any node. OCI runtime-spec, config-linux.md, "Default Devices".
+_DEFAULT_RULES = (
+    ("c", None, None, "m"),
+    ("b", None, None, "m"),
+    ("c", 1, 3, "rwm"),
+    ("c", 1, 5, "rwm"),
+    ("c", 1, 7, "rwm"),
+    ("c", 1, 8, "rwm"),
+    ("c", 1, 9, "rwm"),
+    ("c", 5, 0, "rwm"),
+    ("c", 5, 2, "rwm"),
+    ("c", 136, None, "rwm"),
+)
+
+
+def device_rules(entries: Sequence[Mapping[str, Any]] | None) -> list[DeviceRule]:
+    """Read OCI `linux.resources.devices`; a rule that denies everything is followed by what every container may use.
+
+    Without any entry the container gets just that.
+    """
+    rules: list[DeviceRule] = []
+    for entry in ({"allow": False},) if entries is None else entries:
+        major, minor = (None if number in (None, -1) else number for number in (entry.get("major"), entry.get("minor")))
+        rule = DeviceRule(
+            bool(entry["allow"]), str(entry.get("type") or "a"), major, minor, str(entry.get("access") or "rwm")
+        )
+        rules.append(rule)
+        if not rule.allow and rule.type == "a" and major is None and minor is None:
+            rules += [DeviceRule(True, *default) for default in _DEFAULT_RULES]
+    return rules
+
+
+class Hierarchies:
+    """Where the cgroup file systems are mounted: v1 by controllers ("cpu,cpuacct"), v2 once."""
+
+    __slots__ = ("unified", "v1")
+
+    def __init__(self, mountinfo: str) -> None:
+        """Read the text of /proc/self/mountinfo; of several mounts of one hierarchy the first is taken. See proc(5)."""
+        self.v1: dict[str, str] = {}
+        self.unified: str | None = None
+        for line in mountinfo.splitlines():
+            fields, _, rest = line.partition(" - ")
+            kind, *_, options = rest.split(" ")
+            path = fields.split(" ")[4].encode().decode("unicode_escape")
+            if kind == "cgroup2" and self.unified is None:
+                self.unified = path
+            elif kind == "cgroup":
+                controllers = [option for option in options.split(",") if option in _V1_CONTROLLERS]
+                if controllers:
+                    self.v1.setdefault(",".join(controllers), path)
+
+    @classmethod
+    def of_host(cls) -> Hierarchies:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+            return cls(file.read())
+
+
+def open_cgroup(parent: str, name: str, hierarchies: Hierarchies | None = None) -> Cgroup:
+    """Return the cgroup `<parent>/<name>` of this host, whether it exists yet or not."""
+    found = hierarchies or Hierarchies.of_host()
+    place = f"{parent.strip('/')}/{name}"
+    if not parent.strip("/") or "/" in name or ".." in place.split("/"):
+        raise LaunchError("Cgroup", errno.EINVAL, f'cannot use "{place}" as a cgroup', kind="invalid")
+    if found.v1:
+        return CgroupV1(place, found.v1)
+    if found.unified is not None:
+        return CgroupV2(place, found.unified)
+    hint = "mount one: mount -t cgroup2 none /sys/fs/cgroup"
+    raise LaunchError("Cgroup", errno.ENOSYS, "this host has no cgroup file system", hint=hint, kind="unsupported")
+
+
+class Cgroup:
+    """What both versions share. `warnings` collects limits that the host could not set and that do no harm to miss."""
+
+    __slots__ = ("_oom_kills_seen", "place", "warnings")
+
+    def __init__(self, place: str) -> None:
+        self.place = place
+        self.warnings: list[str] = []
+        self._oom_kills_seen = 0
+
+    def hierarchies(self) -> list[tuple[str, str]]:
+        """Return (controllers, directory) of each hierarchy that the container is in; ("", directory) on v2."""
+        raise NotImplementedError
+
+    def create(self, resources: Mapping[str, Any]) -> None:
+        """Make the cgroup with the limits of OCI `linux.resources`; on a LaunchError nothing of it is left."""
+        try:
+            self._make()
+            self._apply(resources)
+        except OSError as error:
+            self._undo()
+            message = f"cannot set up the cgroup {self.place}: {error.strerror}"
+            if error.filename:
+                message += f" ({os.path.basename(str(error.filename))})"
+            raise LaunchError("Cgroup", error.errno or 0, message) from error
+        except BaseException:
+            self._undo()
+            raise
+
+    def attach(self, pid: int) -> None:
+        """Move a process into the cgroup. On v2 it may be there already: `clone_fd`."""
+        raise NotImplementedError
+
+    def clone_fd(self) -> int | None:
+        """Return a directory for clone3's CLONE_INTO_CGROUP, or None where that does not exist. It belongs to this object."""
+        return None
+
+    def close(self) -> None:
+        """Let go of descriptors; the cgroup itself stays."""
+
+    def exists(self) -> bool:
+        return any(os.path.isdir(path) for _, path in self.hierarchies())
+
+    def oom_killed(self) -> bool:
+        """Tell whether the kernel's OOM killer has struck here since the last time this was asked."""
+        count = self._oom_kills()
+        struck = count > self._oom_kills_seen
+        self._oom_kills_seen = count
+        return struck
+
+    def pids(self) -> list[int]:
+        """Return the processes in the cgroup and in those that the container made below it."""
+        raise NotImplementedError
+
+    def freeze(self) -> None:
+        """Stop every process and return when all have stopped; TimeoutError, and nothing stopped, if one does not."""
+        raise NotImplementedError
+
+    def thaw(self) -> None:
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """Send SIGKILL to every process, frozen ones included."""
+        raise NotImplementedError
+
+    def stats(self) -> dict[str, int | None]:
+        """Return usage: `memory_*_bytes`, `cpu_usage_ns`, `pids_*`, `io_*_bytes`; None where the host does not tell."""
+        raise NotImplementedError
+
+    def remove(self) -> None:
+        """Remove the cgroup, waiting a little for processes that are just ending; then `umiak` itself if that was the last."""
+        for _, path in self.hierarchies():
+            _remove_tree(path, time.monotonic() + _REMOVE_TIMEOUT_S)
+            try:
+                os.rmdir(os.path.dirname(path))
+            except OSError:
+                pass  # others are in it, or one is just being made
+
+    def _make(self) -> None:
+        for _, path in self.hierarchies():
+            _make_directories(path)
+
+    def _undo(self) -> None:
+        try:
+            self.remove()
+        except OSError:
+            pass  # the error that led here says more
+
+    def _apply(self, resources: Mapping[str, Any]) -> None:
+        raise NotImplementedError
+
+    def _oom_kills(self) -> int:
+        raise NotImplementedError
+
+
+class CgroupV1(Cgroup):
+    """A directory of the same name in each v1 hierarchy."""
+
+    __slots__ = ("_mounts",)
+
+    def __init__(self, place: str, mounts: Mapping[str, str]) -> None:
+        super().__init__(place)
+        self._mounts = mounts
+
+    def hierarchies(self) -> list[tuple[str, str]]:
+        # A cpuset constrains even when it is not asked for, so it is joined only if it is.
+        return [
+            (controllers, f"{mount}/{self.place}")
+            for controllers, mount in self._mounts.items()
+            if controllers != "cpuset" or os.path.isdir(f"{mount}/{self.place}")
+        ]
+
+    def attach(self, pid: int) -> None:
+        for _, path in self.hierarchies():
+            try:
+                _write(f"{path}/cgroup.procs", str(pid))
+            except FileNotFoundError:
+                if self._must_exist(path):
+                    raise
+
+    def _must_exist(self, path: str) -> bool:
+        return os.path.isdir(path) or not self.exists()
+
+    def _path(self, controller: str) -> str | None:
+        for controllers, mount in self._mounts.items():
+            if controller in controllers.split(","):
+                return f"{mount}/{self.place}"
+        return None
+
+    def _needed(self, controller: str, what: str) -> str:
+        path = self._path(controller)
+        if path is None:
+            raise _missing(controller, what)
+        return path
+
+    def _apply(self, resources: Mapping[str, Any]) -> None:
+        self._apply_memory(resources.get("memory") or {})
+        self._apply_cpu(resources.get("cpu") or {})
+        limit = (resources.get("pids") or {}).get("limit")
+        if limit:
+            _write(f"{self._needed('pids', 'a pids limit')}/pids.max", _or_max(limit))
+        if "devices" in resources or self._path("devices"):
+            self._apply_devices(device_rules(resources.get("devices")))
+
+    def _apply_memory(self, memory: Mapping[str, Any]) -> None:
+        limit, swap = memory.get("limit"), memory.get("swap")
+        if limit is not None:
+            _write(f"{self._needed('memory', 'a memory limit')}/memory.limit_in_bytes", str(limit))
+        if swap is not None:
+            path = f"{self._needed('memory', 'a swap limit')}/memory.memsw.limit_in_bytes"
+            if os.path.exists(path):
+                _write(path, str(swap))
+            else:
+                self.warnings.append("the kernel does not account for swap: no swap limit is set")
+        if memory.get("reservation") is not None:
+            _write(
+                f"{self._needed('memory', 'a memory reservation')}/memory.soft_limit_in_bytes",
+                str(memory["reservation"]),
+            )
+        if memory.get("swappiness") is not None:
+            _write(f"{self._needed('memory', 'swappiness')}/memory.swappiness", str(memory["swappiness"]))
+        if memory.get("disableOOMKiller"):
+            _write(f"{self._needed('memory', 'the OOM killer')}/memory.oom_control", "1")
+
+    def _apply_cpu(self, cpu: Mapping[str, Any]) -> None:
+        for key, file in (("shares", "cpu.shares"), ("period", "cpu.cfs_period_us"), ("quota", "cpu.cfs_quota_us")):
+            if cpu.get(key):
+                _write(f"{self._needed('cpu', 'a CPU limit')}/{file}", str(cpu[key]))
+        if cpu.get("cpus") or cpu.get("mems"):
+            path = self._needed("cpuset", "a choice of CPUs")
+            _make_directories(path)
+            self._inherit_cpuset(os.path.dirname(path))
+            self._inherit_cpuset(path)
+            for key in ("mems", "cpus"):
+                if cpu.get(key):
+                    _write(f"{path}/cpuset.{key}", str(cpu[key]))
+
+    def _inherit_cpuset(self, path: str) -> None:
+        """Copy the parent's sets where a new cpuset has none: nothing can be attached to an empty one. cpuset(7)."""
+        for name in ("cpuset.mems", "cpuset.cpus"):
+            if not _read(f"{path}/{name}").strip():
+                _write(f"{path}/{name}", _read(f"{os.path.dirname(path)}/{name}").strip())
+
+    def _apply_devices(self, rules: Sequence[DeviceRule]) -> None:
+        path = self._needed("devices", "device rules")
+        for rule in rules:
+            file = f"{path}/devices.{'allow' if rule.allow else 'deny'}"
+            if rule.type == "a" and rule.major is None and rule.minor is None:
+                _write(file, "a")
+                continue
+            for type_ in "bc" if rule.type == "a" else rule.type:
+                numbers = ":".join("*" if number is None else str(number) for number in (rule.major, rule.minor))
+                _write(file, f"{type_} {numbers} {rule.access}")
+
+    def _oom_kills(self) -> int:
+        path = self._path("memory")
+        return _table(f"{path}/memory.oom_control").get("oom_kill", 0) if path else 0
+
+    def pids(self) -> list[int]:
+        found: set[int] = set()
+        for _, path in self.hierarchies():
+            found.update(_pids_below(path))
+        return sorted(found)
+
+    def freeze(self) -> None:
+        path = f"{self._needed('freezer', 'pausing')}/freezer.state"
+        deadline = time.monotonic() + _FREEZE_TIMEOUT_S
+        while True:
+            # Written again each time: a process forked meanwhile keeps the state at FREEZING.
+            _write(path, "FROZEN")
+            if _read(path).strip() == "FROZEN":
+                return
+            if time.monotonic() > deadline:
+                _write(path, "THAWED")
+                raise TimeoutError(errno.ETIMEDOUT, "a process of the container does not stop", path)
+            time.sleep(0.001)
+
+    def thaw(self) -> None:
+        _write(f"{self._needed('freezer', 'pausing')}/freezer.state", "THAWED")
+
+    def kill(self) -> None:
+        deadline = time.monotonic() + _REMOVE_TIMEOUT_S
+        while pids := self.pids():
+            _kill_all(pids)
+            path = self._path("freezer")
+            if path and os.path.exists(f"{path}/freezer.state"):
+                self.thaw()  # a frozen process does not even die
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.002)
+
+    def stats(self) -> dict[str, int | None]:
+        memory, cpu, pids, blkio = (self._path(name) for name in ("memory", "cpuacct", "pids", "blkio"))
+        read, written = _v1_io(f"{blkio}/blkio.throttle.io_service_bytes")
+        return {
+            "memory_usage_bytes": _number(f"{memory}/memory.usage_in_bytes"),
+            "memory_limit_bytes": _number(f"{memory}/memory.limit_in_bytes"),
+            "memory_peak_bytes": _number(f"{memory}/memory.max_usage_in_bytes"),
+            "memory_cache_bytes": _table(f"{memory}/memory.stat").get("total_inactive_file"),
+            "cpu_usage_ns": _number(f"{cpu}/cpuacct.usage"),
+            "pids_current": _number(f"{pids}/pids.current"),
+            "pids_limit": _number(f"{pids}/pids.max"),
+            "io_read_bytes": read,
+            "io_write_bytes": written,
+        }
+
+
+class CgroupV2(Cgroup):
+    """One directory of the unified hierarchy."""
+
+    __slots__ = ("_fd", "_root", "path")
+
+    def __init__(self, place: str, mount: str) -> None:
+        super().__init__(place)
+        self._root = mount
+        self._fd: int | None = None
+        self.path = f"{mount}/{place}"
+
+    def hierarchies(self) -> list[tuple[str, str]]:
+        return [("", self.path)]
+
+    def attach(self, pid: int) -> None:
+        if self._fd is None:  # else it was cloned into it
+            _write(f"{self.path}/cgroup.procs", str(pid))
+
+    def clone_fd(self) -> int | None:
+        if self._fd is None:
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+        return self._fd
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def remove(self) -> None:
+        self.close()
+        super().remove()
+
+    def _make(self) -> None:
+        super()._make()
+        directory = self._root
+        for name in self.place.split("/"):
+            self._hand_down(directory)
+            directory = f"{directory}/{name}"
+
+    def _hand_down(self, directory: str) -> None:
+        """Let the children of `directory` have its controllers. Some may refuse; a limit that needs one of them will say so."""
+        available = _read(f"{directory}/cgroup.controllers").split()
+        enabled = _read(f"{directory}/cgroup.subtree_control").split()
+        for controller in _V2_CONTROLLERS:
+            if controller in available and controller not in enabled:
+                try:
+                    _write(f"{directory}/cgroup.subtree_control", f"+{controller}")
+                except OSError:
+                    continue
+
+    def _apply(self, resources: Mapping[str, Any]) -> None:
+        self._apply_memory(resources.get("memory") or {})
+        self._apply_cpu(resources.get("cpu") or {})
+        limit = (resources.get("pids") or {}).get("limit")
+        if limit:
+            self._set("pids.max", _or_max(limit), "a pids limit")
+        self._apply_devices(device_rules(resources.get("devices")))
+
+    def _set(self, file: str, value: str, what: str) -> None:
+        path = f"{self.path}/{file}"
+        if not os.path.exists(path):
+            raise _missing(file.partition(".")[0], what)
+        _write(path, value)
+
+    def _apply_memory(self, memory: Mapping[str, Any]) -> None:
+        limit, swap = memory.get("limit"), memory.get("swap")
+        if limit is not None:
+            self._set("memory.max", _or_max(limit), "a memory limit")
+        if swap is not None:
+            if os.path.exists(f"{self.path}/memory.swap.max"):
+                # OCI counts memory and swap together, v2 swap alone.
+                self._set(
+                    "memory.swap.max", "max" if swap < 0 else str(max(0, swap - max(0, limit or 0))), "a swap limit"
+                )
+            else:
+                self.warnings.append("the kernel does not account for swap: no swap limit is set")
+        if memory.get("reservation") is not None:
+            self._set("memory.low", str(memory["reservation"]), "a memory reservation")
+
+    def _apply_cpu(self, cpu: Mapping[str, Any]) -> None:
+        if cpu.get("shares"):
+            self._set("cpu.weight", str(weight_from_shares(cpu["shares"])), "CPU shares")
+        if cpu.get("quota") or cpu.get("period"):
+            quota = cpu.get("quota") or -1
+            self._set("cpu.max", f"{'max' if quota < 0 else quota} {cpu.get('period') or 100000}", "a CPU limit")
+        for key in ("mems", "cpus"):
+            if cpu.get(key):
+                self._set(f"cpuset.{key}", str(cpu[key]), "a choice of CPUs")
+
+    def _apply_devices(self, rules: Sequence[DeviceRule]) -> None:
+        program_fd = bpf.load_device_program(bpf.device_program(rules))
+        try:
+            directory = self.clone_fd()
+            assert directory is not None
+            bpf.attach_device_program(directory, program_fd)
+        finally:
+            os.close(program_fd)
+
+    def _oom_kills(self) -> int:
+        return _table(f"{self.path}/memory.events").get("oom_kill", 0)
+
+    def pids(self) -> list[int]:
+        return sorted(_pids_below(self.path))
+
+    def freeze(self) -> None:
+        _write(f"{self.path}/cgroup.freeze", "1")
+        fd = os.open(f"{self.path}/cgroup.events", os.O_RDONLY)
+        try:
+            poll = select.poll()
+            poll.register(fd, select.POLLPRI)
+            deadline = time.monotonic() + _FREEZE_TIMEOUT_S
+            while b"frozen 1" not in os.pread(fd, 4096, 0):
+                if time.monotonic() > deadline:
+                    self.thaw()
+                    raise TimeoutError(errno.ETIMEDOUT, "a process of the container does not stop", self.path)
+                poll.poll(1000)
+        finally:
+            os.close(fd)
+
+    def thaw(self) -> None:
+        _write(f"{self.path}/cgroup.freeze", "0")
+
+    def kill(self) -> None:
+        try:
+            _write(f"{self.path}/cgroup.kill", "1")
+        except FileNotFoundError:  # before Linux 5.14, or there is no cgroup
+            _kill_all(self.pids())
+
+    def stats(self) -> dict[str, int | None]:
+        usage_us = _table(f"{self.path}/cpu.stat").get("usage_usec")
+        read, written = _v2_io(f"{self.path}/io.stat")
+        return {
+            "memory_usage_bytes": _number(f"{self.path}/memory.current"),
+            "memory_limit_bytes": _number(f"{self.path}/memory.max"),
+            "memory_peak_bytes": _number(f"{self.path}/memory.peak"),
+            "memory_cache_bytes": _table(f"{self.path}/memory.stat").get("inactive_file"),
+            "cpu_usage_ns": None if usage_us is None else usage_us * 1000,
+            "pids_current": _number(f"{self.path}/pids.current"),
+            "pids_limit": _number(f"{self.path}/pids.max"),
+            "io_read_bytes": read,
+            "io_write_bytes": written,
+        }
+
+
+def weight_from_shares(shares: int) -> int:
+    """Convert v1's cpu.shares (2 to 262144) into v2's cpu.weight (1 to 10000)."""
+    return 1 + (min(max(shares, 2), 262144) - 2) * 9999 // 262142
+
+
+def _missing(controller: str, what: str) -> LaunchError:
+    message = f"cannot set {what}: the cgroup controller '{controller}' is not available on this host"
+    return LaunchError(
+        "Cgroup", errno.ENOENT, message, hint="drop that limit, or enable the controller", kind="unsupported"
+    )
+
+
+def _or_max(value: int) -> str:
+    return "max" if value < 0 else str(value)
+
+
+def _write(path: str, value: str) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, value.encode())
+    except OSError as error:
+        error.filename = path
+        raise
+    finally:
+        os.close(fd)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def _number(path: str) -> int | None:
+    """Read one number; None for "max", for v1's way to say it, and when the file is not there."""
+    try:
+        value = int(_read(path))
+    except (OSError, ValueError):
+        return None
+    return value if value < _NO_LIMIT_FROM else None
+
+
+def _table(path: str) -> dict[str, int]:
+    """Read "name number" lines; empty when the file is not there."""
+    try:
+        lines = _read(path).splitlines()
+    except OSError:
+        return {}
+    return {name: int(value) for name, _, value in (line.partition(" ") for line in lines) if value.isdigit()}
+
+
+def _v1_io(path: str) -> tuple[int | None, int | None]:
+    totals = {"Read": 0, "Write": 0}
+    try:
+        for line in _read(path).splitlines():
+            fields = line.split()
+            if len(fields) == 3 and fields[1] in totals:
+                totals[fields[1]] += int(fields[2])
+    except OSError:
+        return None, None
+    return totals["Read"], totals["Write"]
+
+
+def _v2_io(path: str) -> tuple[int | None, int | None]:
+    totals = {"rbytes": 0, "wbytes": 0}
+    try:
+        for field in _read(path).split():
+            key, _, value = field.partition("=")
+            if key in totals:
+                totals[key] += int(value)
+    except OSError:
+        return None, None
+    return totals["rbytes"], totals["wbytes"]
+
+
+def _make_directories(path: str) -> None:
+    """Make a directory and its parent, which another's `remove` may take away again at any moment."""
+    for _ in range(100):
+        try:
+            os.makedirs(path)
+            return
+        except FileExistsError:
+            if os.path.isdir(path):
+                return
+        except FileNotFoundError:
+            pass
+    raise OSError(errno.EAGAIN, "its parent keeps vanishing", path)
+
+
+def _below(path: str) -> Iterator[str]:
+    """Yield the directories of a cgroup, the innermost first: a container may have made some."""
+    try:
+        with os.scandir(path) as entries:
+            children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return
+    for child in children:
+        yield from _below(child)
+    yield path
+
+
+def _pids_below(path: str) -> set[int]:
+    found: set[int] = set()
+    for directory in _below(path):
+        try:
+            found.update(int(line) for line in _read(f"{directory}/cgroup.procs").split())
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+    found.discard(0)  # a process of another PID namespace
+    return found
+
+
+def _kill_all(pids: Sequence[int]) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
+def _remove_tree(path: str, deadline: float) -> None:
+    pause_s = 0.001
+    while True:
+        try:
+            for directory in _below(path):
+                os.rmdir(directory)
+            return
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            # A process that has been reaped stays counted for a moment.
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+        time.sleep(pause_s)
+        pause_s = min(pause_s * 2, 0.05)
