@@ -2,18 +2,61 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import BinaryIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
-from engine.errors import NotFound, UmiakError
+from engine.errors import InvalidInput, Unsupported
 from engine.images.changes import apply_changes
-from engine.images.config import host_architecture, timestamp
-from engine.images.store import ImageStore
+from engine.images.config import MAX_JSON_BYTES, diff_ids, host_architecture, parse_json, timestamp
+from engine.images.layers import full_disk_explained
+from engine.images.members import Members, open_input, open_members, read_member
+from engine.images.reference import Reference, is_digest
+from engine.images.store import ImageStore, LayerRef
 from engine.types import Image
+
+Progress = Callable[[str, int, int], None]
+
+_INDEX_TYPES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+_MANIFEST_TYPES = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+_LAYER_TYPES = (
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+)
+_MAX_INDEX_DEPTH = 4
+_MAX_LAYERS = 512
+
+
+def load(store: ImageStore, path: str, *, progress: Progress | None = None) -> list[Image]:
+    """Load the images of a `docker save` tar or an OCI layout (tar or folder), compressed or not; "-" is standard input.
+
+    Digests are verified. A layer that the store has already is not read again. Raise InvalidInput where the archive is broken:
+    images before the broken one stay loaded, the broken one leaves nothing.
+    """
+    report = progress or (lambda _text, _done, _total: None)
+    store.prepare()
+    with full_disk_explained("the archive", store.paths.root), open_members(path, store.blobs.ingest) as members:
+        docker_manifest = read_member(members, "manifest.json")
+        if docker_manifest is not None:
+            return [_load_docker(store, members, item, report) for item in _docker_images(docker_manifest)]
+        index = read_member(members, "index.json")
+        if index is None:
+            raise InvalidInput(
+                f"{path} is not an image archive: it has neither manifest.json nor index.json",
+                hint="use `umiak image import` for the tar of a root file system",
+            )
+        descriptors = _manifests(members, parse_json(index, "index.json"), _MAX_INDEX_DEPTH)
+        return [_load_oci(store, members, descriptor, report) for descriptor in descriptors]
 
 
 def import_rootfs(store: ImageStore, tar_path: str, reference: str, changes: Sequence[str] = ()) -> Image:
@@ -21,8 +64,9 @@ def import_rootfs(store: ImageStore, tar_path: str, reference: str, changes: Seq
 
     `changes` are Dockerfile instructions that set the image's configuration: `CMD ["sh"]`, `ENV A=b`, …
     """
+    Reference.parse(reference)
     config = apply_changes({}, changes)
-    with open_archive(tar_path) as file:
+    with open_input(tar_path) as file:
         layer = store.add_layer(file)
     created = timestamp(time.time())
     document = {
@@ -35,17 +79,144 @@ def import_rootfs(store: ImageStore, tar_path: str, reference: str, changes: Seq
     return store.add_image(document, [layer], [reference])
 
 
-@contextmanager
-def open_archive(path: str) -> Iterator[BinaryIO]:
-    """Open a file for reading, "-" being standard input."""
-    if path == "-":
-        yield sys.stdin.buffer
-        return
+def _docker_images(data: bytes) -> list[Mapping[str, Any]]:
     try:
-        file = open(path, "rb", buffering=0)
-    except FileNotFoundError as error:
-        raise NotFound(f"no such file: {path}") from error
-    except OSError as error:
-        raise UmiakError(f"cannot read {path}: {(error.strerror or '').lower()}") from error
+        items = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput(f"manifest.json in the archive is not valid JSON: {error}") from error
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise InvalidInput("manifest.json in the archive is not a list of images")
+    return items
+
+
+def _load_docker(store: ImageStore, members: Members, item: Mapping[str, Any], report: Progress) -> Image:
+    name, layer_names = item.get("Config"), _names(item, "Layers")
+    config = read_member(members, name) if isinstance(name, str) else None
+    if config is None:
+        raise InvalidInput(f"the archive lacks the image configuration {name!r}")
+    _check_named_digest(str(name), config)
+    wanted = _wanted_layers(config, len(layer_names))
+    layers = []
+    for done, (layer_name, diff_id) in enumerate(zip(layer_names, wanted, strict=True)):
+        report(f"layer {diff_id[7:19]}", done, len(wanted))
+        layers.append(_layer(store, members, layer_name, diff_id, None))
+    report("image", len(wanted), len(wanted))
+    return store.add_image_bytes(config, layers, _names(item, "RepoTags"))
+
+
+def _load_oci(store: ImageStore, members: Members, descriptor: Mapping[str, Any], report: Progress) -> Image:
+    manifest = parse_json(_blob(members, descriptor), "the image manifest")
+    config = _blob(members, _descriptor(manifest.get("config")))
+    layer_descriptors = manifest.get("layers")
+    if not isinstance(layer_descriptors, list):
+        raise InvalidInput("the image manifest lists no layers")
+    wanted = _wanted_layers(config, len(layer_descriptors))
+    layers = []
+    for done, (item, diff_id) in enumerate(zip(layer_descriptors, wanted, strict=True)):
+        layer = _descriptor(item)
+        if not str(layer.get("mediaType", "")).startswith(_LAYER_TYPES):
+            raise Unsupported(f"a layer of the image has the unknown media type {layer.get('mediaType')!r}")
+        report(f"layer {diff_id[7:19]}", done, len(wanted))
+        layers.append(_layer(store, members, _blob_name(layer["digest"]), diff_id, layer["digest"]))
+    report("image", len(wanted), len(wanted))
+    return store.add_image_bytes(config, layers, _reference_names(descriptor))
+
+
+def _layer(store: ImageStore, members: Members, name: str, diff_id: str, blob: str | None) -> LayerRef:
+    known = store.find_layer(diff_id)
+    if known is not None:
+        return known
+    file = members.open(name)
+    if file is None:
+        raise InvalidInput(f"the archive lacks the layer {name!r}")
     with file:
-        yield file
+        return store.add_layer(file, diff_id=diff_id, blob=blob)
+
+
+def _wanted_layers(config: bytes, count: int) -> tuple[str, ...]:
+    wanted = diff_ids(parse_json(config, "the image configuration"))
+    if len(wanted) != count or count > _MAX_LAYERS:
+        raise InvalidInput(f"the image configuration lists {len(wanted)} layers, the manifest {count}")
+    for diff_id in wanted:
+        if not is_digest(diff_id):
+            raise InvalidInput(f"the image configuration has an unreadable layer digest {diff_id!r}")
+    return wanted
+
+
+def _manifests(members: Members, index: Mapping[str, Any], depth: int) -> list[Mapping[str, Any]]:
+    """The image manifests for this machine, nested indexes opened. A nested one's name is that of the entry above it."""
+    items = index.get("manifests")
+    if not isinstance(items, list):
+        raise InvalidInput("the image index lists no manifests")
+    descriptors = [_descriptor(item) for item in items]
+    usable = [item for item in descriptors if _is_for_this_platform(item)]
+    if descriptors and not usable:
+        raise Unsupported(f"the archive has no image for linux/{host_architecture()}")
+    found: list[Mapping[str, Any]] = []
+    for item in usable:
+        if item.get("mediaType") in _INDEX_TYPES:
+            if depth == 0:
+                raise InvalidInput("the image indexes of the archive are nested too deep")
+            nested = _manifests(members, parse_json(_blob(members, item), "an image index"), depth - 1)
+            found.extend({**below, "annotations": item.get("annotations")} for below in nested[:1])
+        elif item.get("mediaType", _MANIFEST_TYPES[0]) in _MANIFEST_TYPES:
+            found.append(item)
+        else:
+            raise Unsupported(f"the image index has an entry of the unknown media type {item.get('mediaType')!r}")
+    return found
+
+
+def _is_for_this_platform(descriptor: Mapping[str, Any]) -> bool:
+    platform = descriptor.get("platform")
+    if not isinstance(platform, dict):
+        return True
+    return platform.get("os") == "linux" and platform.get("architecture") == host_architecture()
+
+
+def _descriptor(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or not is_digest(str(value.get("digest"))):
+        raise InvalidInput("the archive has an entry without a sha256 digest")
+    return value
+
+
+def _blob(members: Members, descriptor: Mapping[str, Any]) -> bytes:
+    digest = descriptor["digest"]
+    data = read_member(members, _blob_name(digest))
+    if data is None:
+        raise InvalidInput(f"the archive lacks the blob {digest}")
+    if len(data) > MAX_JSON_BYTES or f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
+        raise InvalidInput(f"blob {digest} in the archive does not match its digest")
+    return data
+
+
+def _blob_name(digest: str) -> str:
+    return f"blobs/sha256/{digest.removeprefix('sha256:')}"
+
+
+def _check_named_digest(name: str, data: bytes) -> None:
+    """`docker save` names a configuration by its digest, `<hex>.json` or `blobs/sha256/<hex>`."""
+    stem = os.path.basename(name).removesuffix(".json")
+    if is_digest(f"sha256:{stem}") and hashlib.sha256(data).hexdigest() != stem:
+        raise InvalidInput(f"{name} in the archive does not match its digest")
+
+
+def _reference_names(descriptor: Mapping[str, Any]) -> list[str]:
+    """The image's name in an OCI layout: containerd's full one, else `ref.name` where it is more than a bare tag."""
+    annotations = descriptor.get("annotations")
+    if not isinstance(annotations, dict):
+        return []
+    full = annotations.get("io.containerd.image.name")
+    name = annotations.get("org.opencontainers.image.ref.name")
+    for candidate in (full, name if isinstance(name, str) and (":" in name or "/" in name) else None):
+        if isinstance(candidate, str):
+            return [candidate]
+    return []
+
+
+def _names(item: Mapping[str, Any], key: str) -> list[str]:
+    value = item.get(key)
+    if value is None:
+        return []
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise InvalidInput(f"{key} in the archive's manifest.json is not a list of names")
+    return value

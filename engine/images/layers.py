@@ -48,10 +48,20 @@ class LayerDirectory:
         finally:
             remove_tree(path)
 
-    def adopt(self, temporary: str, diff_id: str) -> None:
-        """Give a finished temporary directory its place. Where another command was first, its layer stays."""
+    def size_bytes(self, diff_id: str) -> int | None:
+        """The size of an extracted layer's uncompressed tar; None where it is not extracted."""
         try:
-            os.rename(temporary, os.path.dirname(self.path(diff_id)))
+            with open(os.path.join(os.path.dirname(self.path(diff_id)), "size"), encoding="ascii") as file:
+                return int(file.read())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def adopt(self, temporary: str, unpacked: Unpacked) -> None:
+        """Give a finished temporary directory its place. Where another command was first, its layer stays."""
+        with open(os.path.join(temporary, "size"), "x", encoding="ascii") as file:
+            file.write(str(unpacked.size_bytes))
+        try:
+            os.rename(temporary, os.path.dirname(self.path(unpacked.diff_id)))
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise

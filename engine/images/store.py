@@ -53,6 +53,16 @@ class ImageStore:
         self._state = state
         self._lease: Lease | None = None
 
+    @property
+    def state(self) -> State:
+        """The database that the store is in. The build cache keeps its own table there."""
+        return self._state
+
+    def prepare(self) -> None:
+        """Make the store's directories where they are missing."""
+        self.blobs.prepare()
+        os.makedirs(self.layers.directory, mode=0o711, exist_ok=True)
+
     def resolve(self, reference: str) -> Image:
         """Find an image by tag, full ID, short ID or `name@digest`. Raise NotFound with a hint."""
         found = self._image_id(reference)
@@ -61,10 +71,11 @@ class ImageStore:
         return self._images([found])[0]
 
     def all(self) -> list[Image]:
-        """All images, newest first."""
-        return self._images(
-            [row["id"] for row in self._state.rows("SELECT id FROM images ORDER BY created_at DESC, id")]
+        """All images, newest first, but for those that only hold the build cache."""
+        rows = self._state.rows(
+            "SELECT id FROM images WHERE id NOT IN (SELECT image_id FROM build_cache) ORDER BY created_at DESC, id"
         )
+        return self._images([row["id"] for row in rows])
 
     def config_json(self, image_id: str) -> dict[str, Any]:
         """The OCI image configuration as stored."""
@@ -82,6 +93,19 @@ class ImageStore:
     def layer_dirs(self, image: Image) -> list[str]:
         """The extracted directories of an image's layers, lowest first."""
         return [self.layer_dir(diff_id) for diff_id in image.layers]
+
+    def find_layer(self, diff_id: str) -> LayerRef | None:
+        """A layer that some image has, extracted and with its blob, held for this command; None where there is none."""
+        self._leased()
+        with self._adding():
+            row = self._state.row("SELECT blob FROM image_layers WHERE diff_id = ?", (diff_id,))
+            size_bytes = self.layers.size_bytes(diff_id)
+            if row is None or size_bytes is None or not self.blobs.has(row["blob"]):
+                return None
+            lease = self._leased_now()
+            lease.hold(diff_id)
+            lease.hold(row["blob"])
+            return LayerRef(diff_id, row["blob"], size_bytes)
 
     def add_layer(self, tar: BinaryIO, *, diff_id: str | None = None, blob: str | None = None) -> LayerRef:
         """Store a layer from a tar stream of any compression, extracting while reading.
@@ -153,7 +177,7 @@ class ImageStore:
     def tag(self, image_id: str, reference: str) -> None:
         """Give an image one more name; a name that another image had moves to this one."""
         familiar = _tag(reference)
-        self.blobs.prepare()
+        self.prepare()
         with self._adding(), self._state.transaction():
             found = self._image_id(image_id)
             if found is None:
@@ -230,8 +254,7 @@ class ImageStore:
 
     def _leased(self) -> Lease:
         if self._lease is None:
-            self.blobs.prepare()
-            os.makedirs(self.layers.directory, mode=0o711, exist_ok=True)
+            self.prepare()
             with self._adding():
                 self._lease = self._lease or Lease(self._lease_directory)
         return self._lease
@@ -259,7 +282,7 @@ class ImageStore:
             lease.hold(unpacked.diff_id)
             writer.commit(blob)
             if temporary is not None:
-                self.layers.adopt(temporary, unpacked.diff_id)
+                self.layers.adopt(temporary, unpacked)
 
     def _leased_now(self) -> Lease:
         assert self._lease is not None
@@ -281,7 +304,7 @@ class ImageStore:
                         f"{what} in the image store is damaged", hint="remove the image and load it again"
                     )
                 with self._adding():
-                    self.layers.adopt(temporary, diff_id)
+                    self.layers.adopt(temporary, unpacked)
 
     def _manifest(self, config: bytes, layers: Sequence[LayerRef]) -> dict[str, Any]:
         return {

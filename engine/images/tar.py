@@ -6,8 +6,10 @@ is sought: data comes from any iterator of byte pieces. tar(5); POSIX pax; GNU t
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from engine.errors import InvalidInput
 
@@ -80,6 +82,7 @@ class ByteSource:
         return taken
 
     def skip(self, size: int) -> None:
+        """Pass over `size` bytes."""
         while size > 0:
             size -= len(self.exactly(min(size, _PIECE_BYTES)))
 
@@ -104,12 +107,41 @@ class ByteSource:
         self._offset = 0
 
 
+class SeekableSource(ByteSource):
+    """The same over a seekable file, whose data are sought over instead of read where nobody wants them."""
+
+    def __init__(self, file: BinaryIO, limit: int) -> None:
+        super().__init__((), limit)
+        self._file = file
+        self._end = min(file.seek(0, os.SEEK_END), limit)
+        file.seek(0)
+
+    def read(self, size: int) -> memoryview:
+        data = b""
+        while len(data) < size:
+            more = self._file.read(size - len(data))
+            if not more:
+                break
+            data += more
+        self.position += len(data)
+        return memoryview(data)
+
+    def skip(self, size: int) -> None:
+        self.position += size
+        if self.position > self._end:
+            raise InvalidInput("the tar archive is cut off")
+        self._file.seek(self.position)
+
+    def drain(self) -> None:
+        """Leave the rest unread: nobody hashes it here."""
+
+
 class TarReader:
     """Iterate over the entries of an archive; between two of them, `data()` gives the content of the last one."""
 
-    def __init__(self, pieces: Iterable[bytes], limits: Limits | None = None) -> None:
+    def __init__(self, source: ByteSource | Iterable[bytes], limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
-        self._source = ByteSource(pieces, self._limits.data_bytes)
+        self._source = source if isinstance(source, ByteSource) else ByteSource(source, self._limits.data_bytes)
         self._global: dict[bytes, bytes] = {}
         self._stored = 0
         self._padding = 0
