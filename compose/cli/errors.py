@@ -1,0 +1,136 @@
+"""How errors look: what could not be done, where in which file, and what to do next.
+
+error: unknown key "port" in service "web"
+  --> compose.yaml:7:5
+ 7 |     port: "8080:80"
+   |     ^^^^
+   = help: did you mean "ports"?
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from itertools import pairwise
+
+from engine.errors import UmiakError
+
+_RED, _BOLD, _BLUE, _PLAIN = "\x1b[1;31m", "\x1b[1m", "\x1b[1;34m", "\x1b[0m"
+
+
+def report(error: BaseException, argv: Sequence[str] = ()) -> int:
+    """Print an error to stderr and return the exit code for it. With UMIAK_DEBUG set, print its traceback too."""
+    if os.environ.get("UMIAK_DEBUG"):
+        import traceback
+
+        traceback.print_exception(error)
+    if _wants_json(argv):
+        import json
+
+        record = {"error": True, "message": _message(error)} | ({"hint": hint} if (hint := _hint(error)) else {})
+        print(json.dumps(record), file=sys.stderr)
+    else:
+        print(render(error, colour=uses_colour(sys.stderr)), file=sys.stderr)
+    return exit_code(error)
+
+
+def exit_code(error: BaseException) -> int:
+    """1, or what the error itself says (`exit_code`: 125, 126, 127 of a command that could not run)."""
+    code = getattr(error, "exit_code", None)
+    return code if isinstance(code, int) and code else 1
+
+
+def render(error: BaseException, *, colour: bool = False) -> str:
+    """An error as text of several lines."""
+    red, bold, plain = (_RED, _BOLD, _PLAIN) if colour else ("", "", "")
+    first, *more = _message(error).split("\n")
+    lines = [f"{red}error{plain}{bold}: {first}{plain}", *more]
+    place = error.place if isinstance(error, UmiakError) else None
+    if place:
+        lines += _excerpt(place, colour=colour)
+    if hint := _hint(error):
+        lines.append(f"   = help: {hint}")
+    return "\n".join(lines)
+
+
+def uses_colour(stream: object) -> bool:
+    """Whether colours may go to a stream: NO_COLOR forbids, FORCE_COLOR and COMPOSE_ANSI=always ask for them, else a terminal decides."""
+    if os.environ.get("NO_COLOR") or os.environ.get("COMPOSE_ANSI") == "never":
+        return False
+    if os.environ.get("FORCE_COLOR") or os.environ.get("COMPOSE_ANSI") == "always":
+        return True
+    isatty = getattr(stream, "isatty", None)
+    return bool(isatty and isatty()) and os.environ.get("TERM") != "dumb"
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, UmiakError):
+        return error.message
+    if isinstance(error, RecursionError):
+        return "the input is nested too deeply"
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"umiak itself failed: {text}"
+
+
+def _hint(error: BaseException) -> str | None:
+    if isinstance(error, UmiakError):
+        return error.hint
+    return "this is a defect of umiak; UMIAK_DEBUG=1 shows where it happened"
+
+
+def _excerpt(place: str, *, colour: bool) -> list[str]:
+    """The place, and the line it points to with a caret below, where the file can be read."""
+    blue, plain = (_BLUE, _PLAIN) if colour else ("", "")
+    lines = [f"  {blue}-->{plain} {place}"]
+    path, line, column = _split_place(place)
+    text = _line_of(path, line)
+    if text is None:
+        return lines
+    margin = len(str(line))
+    before = text[: column - 1]
+    # Tabs stay tabs, so that the caret lands below its character whatever the terminal's tab width is.
+    indent = "".join("\t" if character == "\t" else " " for character in before)
+    caret = "^" * _token_width(text[len(before) :])
+    lines.append(f" {blue}{line} |{plain} {text}")
+    lines.append(f" {blue}{' ' * margin} |{plain} {indent}{blue}{caret}{plain}")
+    return lines
+
+
+def _split_place(place: str) -> tuple[str, int, int]:
+    """`file:line:column` or `file:line` or `file` → (file, line, column); 0 where there is none."""
+    path, _, last = place.rpartition(":")
+    if not path or not last.isdecimal():
+        return place, 0, 0
+    shorter, _, middle = path.rpartition(":")
+    if shorter and middle.isdecimal():
+        return shorter, int(middle), max(int(last), 1)
+    return path, int(last), 1
+
+
+def _line_of(path: str, line: int) -> str | None:
+    if line < 1:
+        return None
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for number, text in enumerate(file, start=1):
+                if number == line:
+                    return "".join(c for c in text.rstrip("\n")[:200] if c == "\t" or c.isprintable())
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def _token_width(rest: str) -> int:
+    """How much of the line to underline: the word that starts there."""
+    if rest[:1] in ("'", '"'):
+        end = rest.find(rest[0], 1)
+        return end + 1 if end > 0 else len(rest)
+    width = 0
+    while width < len(rest) and rest[width] not in " \t,:]}#":
+        width += 1
+    return max(width, 1)
+
+
+def _wants_json(argv: Sequence[str]) -> bool:
+    return "--progress=json" in argv or ("--progress", "json") in pairwise(argv)

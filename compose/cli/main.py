@@ -1,0 +1,139 @@
+"""The entry point: look at the command's name, import that one command's module, run it, turn what it raises into an exit code."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from compose.cli.options import Args, Command, HelpAsked, Option, parse
+from engine.errors import InvalidInput, UmiakError
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+COMMANDS = {
+    "build": "build",
+    "config": "config",
+    "convert": "config",
+    "create": "create",
+    "down": "down",
+    "exec": "exec_",
+    "image": "image",
+    "kill": "kill",
+    "logs": "logs",
+    "plan": "plan",
+    "ps": "ps",
+    "restart": "restart",
+    "run": "run",
+    "start": "start",
+    "status": "status",
+    "stop": "stop",
+    "up": "up",
+    "version": "version",
+}
+"""Command → its module in this package."""
+
+GLOBAL = Command(
+    "umiak",
+    "Run Compose stacks without Docker.",
+    options=(
+        Option("-f", "--file", metavar="FILE", many=True, help="Compose file; repeat to merge several"),
+        Option("-p", "--project-name", metavar="NAME", help="Project name"),
+        Option("--profile", metavar="NAME", many=True, help="Profile to enable; repeatable"),
+        Option("--env-file", metavar="FILE", many=True, help="File of variables instead of .env; repeatable"),
+        Option("--project-directory", metavar="DIR", help="Directory that relative paths start from"),
+        Option(
+            "--progress",
+            metavar="TYPE",
+            choices=("auto", "tty", "plain", "json", "quiet"),
+            help="How to show progress: auto, tty, plain, json, quiet",
+        ),
+        Option(
+            "--ansi",
+            metavar="WHEN",
+            choices=("never", "always", "auto"),
+            help="When to use colours: never, always, auto",
+        ),
+        Option("--dry-run", help="Show what would be done, and do nothing"),
+        Option("--parallel", metavar="N", help="Most operations at a time (-1: no bound)"),
+        Option("--compatibility", help="Accepted for compatibility", hidden=True),
+        Option("--verbose", help="Accepted for compatibility", hidden=True),
+        Option("-v", "--version", help="Show the version"),
+    ),
+    words="COMMAND",
+    stops_at_word=True,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code. Nothing but what is a defect of umiak ends in a traceback."""
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    try:
+        code = _run(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Whoever read our output has gone; what is still buffered must not complain at exit (Python's signal documentation).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        return 130
+    except (UmiakError, Exception) as error:
+        from compose.cli.errors import report
+
+        return report(error, arguments)
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        options = parse(GLOBAL, argv)
+    except HelpAsked:
+        return _help([])
+    if options.flag("version"):
+        return _run(["version"])
+    if not options.words:
+        return _help([])
+    name, rest = options.words[0], options.words[1:]
+    if name == "help":
+        return _help(rest)
+    if name == "completion":
+        return _help(["--show-completion", *rest])
+    return _run_command(name, rest, options)
+
+
+def _run_command(name: str, rest: list[str], options: Args) -> int:
+    from compose.cli.context import Context
+
+    module = command_module(name)
+    command: Command = module.COMMAND
+    try:
+        args = parse(command, rest)
+    except HelpAsked:
+        return _help([name])
+    code: int = module.run(Context(options), args)
+    return code
+
+
+def command_module(name: str) -> ModuleType:
+    """Import a command's module. Raise InvalidInput, with the nearest name, where there is no such command."""
+    if name not in COMMANDS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, COMMANDS, n=1)
+        raise InvalidInput(
+            f'unknown command "{name}"', hint=f"did you mean {near[0]}?" if near else "see: umiak --help"
+        )
+    return importlib.import_module(f"compose.cli.{COMMANDS[name]}")
+
+
+def _help(words: list[str]) -> int:
+    from compose.cli.help import show
+
+    return show(words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""What a command takes, as a table, and the parser for it.
+
+Every command module has one `Command` table. The parser reads it in microseconds, so that `ps` or `exec` need not import
+typer (60 ms); `help.py` turns the same tables into the typer application that prints help and completes words.
+The grammar is that of Docker's command line: `--name value`, `--name=value`, `-n value`, `-nvalue`, `-abc`, `--flag=false`, `--`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from engine.errors import InvalidInput
+
+_TRUE = ("true", "1", "t")
+_FALSE = ("false", "0", "f")
+
+
+class Option:
+    """One option: its names (`-d`, `--detach`), and what its value is called (`metavar`; "" for a flag that takes none)."""
+
+    __slots__ = ("choices", "default", "help", "hidden", "many", "metavar", "names")
+
+    def __init__(
+        self,
+        *names: str,
+        help: str,
+        metavar: str = "",
+        many: bool = False,
+        default: str | None = None,
+        choices: Sequence[str] = (),
+        hidden: bool = False,
+    ) -> None:
+        self.names = names
+        self.help = help
+        self.metavar = metavar
+        self.many = many
+        self.default = default
+        self.choices = tuple(choices)
+        self.hidden = hidden
+
+    @property
+    def key(self) -> str:
+        """The long name without dashes."""
+        return max(self.names, key=len).lstrip("-")
+
+
+class Command:
+    """One command: its name, a line about it, its options, and its words as usage text (`[SERVICE...]`).
+
+    With `stops_at_word` everything after the first word is words too, as `exec SERVICE COMMAND [ARG...]` needs.
+    """
+
+    __slots__ = ("name", "options", "stops_at_word", "summary", "words")
+
+    def __init__(
+        self, name: str, summary: str, *, options: Iterable[Option] = (), words: str = "", stops_at_word: bool = False
+    ) -> None:
+        self.name = name
+        self.summary = summary
+        self.options = tuple(options)
+        self.words = words
+        self.stops_at_word = stops_at_word
+
+    def option(self, name: str) -> Option:
+        """The option of that name. Raise InvalidInput, with the nearest name, where there is none."""
+        for option in self.options:
+            if name in option.names:
+                return option
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, [long for option in self.options for long in option.names], n=1)
+        hint = f"did you mean {near[0]}?" if near else f"see: umiak {self.name} --help".replace("umiak umiak", "umiak")
+        raise InvalidInput(f"unknown option {name} of {self.name}", hint=hint)
+
+
+class Args:
+    """What was given: values by the option's long name, and the words."""
+
+    def __init__(self, command: Command) -> None:
+        self._command = command
+        self._values: dict[str, list[str]] = {}
+        self.words: list[str] = []
+
+    def add(self, option: Option, value: str) -> None:
+        """Record a value. Raise InvalidInput where it is not one of the choices, or not a truth value for a flag."""
+        if option.choices and value not in option.choices:
+            raise InvalidInput(
+                f'option --{option.key} cannot be "{value}"',
+                hint=f"use one of: {', '.join(c for c in option.choices if c)}",
+            )
+        if not option.metavar and value.lower() not in _TRUE + _FALSE:
+            raise InvalidInput(f'option --{option.key} cannot be "{value}"', hint="use true or false")
+        values = self._values.setdefault(option.key, [])
+        if not option.many:
+            values.clear()
+        values.append(value)
+
+    def given(self, key: str) -> bool:
+        """Whether the option was on the command line."""
+        return key in self._values
+
+    def flag(self, key: str) -> bool:
+        """A flag's value."""
+        values = self._values.get(key)
+        return bool(values) and values is not None and values[-1].lower() in _TRUE
+
+    def text(self, key: str) -> str | None:
+        """An option's value, or its default."""
+        values = self._values.get(key)
+        return values[-1] if values else self._option(key).default
+
+    def many(self, key: str) -> list[str]:
+        """All values of an option that may be repeated."""
+        return list(self._values.get(key, ()))
+
+    def number(self, key: str) -> int | None:
+        """An option's value as a whole number."""
+        text = self.text(key)
+        if text is None:
+            return None
+        try:
+            return int(text)
+        except ValueError:
+            raise InvalidInput(f'option --{key} cannot be "{text}"', hint="use a whole number") from None
+
+    def _option(self, key: str) -> Option:
+        return next(option for option in self._command.options if option.key == key)
+
+
+class HelpAsked(Exception):
+    """`--help` stood where an option may stand."""
+
+
+def parse(command: Command, argv: Sequence[str], *, stops_at_word: bool | None = None) -> Args:
+    """Read `argv` by a command's table. Raise InvalidInput for what it does not know, HelpAsked at `--help`."""
+    args = Args(command)
+    stops = command.stops_at_word if stops_at_word is None else stops_at_word
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word == "--":
+            args.words += rest
+            break
+        if word == "-" or not word.startswith("-"):
+            args.words.append(word)
+            if stops:
+                args.words += rest
+                break
+        elif word.startswith("--"):
+            _take_long(command, args, word, rest)
+        else:
+            _take_short(command, args, word, rest)
+    return args
+
+
+def _take_long(command: Command, args: Args, word: str, rest: list[str]) -> None:
+    name, equals, value = word.partition("=")
+    if name == "--help":
+        raise HelpAsked
+    option = command.option(name)
+    if equals:
+        args.add(option, value)
+    elif not option.metavar:
+        args.add(option, "true")
+    else:
+        args.add(option, _value_of(name, rest))
+
+
+def _take_short(command: Command, args: Args, word: str, rest: list[str]) -> None:
+    letters = word[1:]
+    while letters:
+        name, letters = f"-{letters[0]}", letters[1:]
+        if name == "-h":
+            raise HelpAsked
+        option = command.option(name)
+        if option.metavar:
+            args.add(option, letters.removeprefix("=") if letters else _value_of(name, rest))
+            return
+        if letters.startswith("="):
+            args.add(option, letters[1:])
+            return
+        args.add(option, "true")
+
+
+def _value_of(name: str, rest: list[str]) -> str:
+    if not rest:
+        raise InvalidInput(f"option {name} needs a value")
+    return rest.pop(0)

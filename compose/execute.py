@@ -1,0 +1,365 @@
+"""Carry out a plan: each operation in a thread of its own as soon as those it waits for are done. Decides nothing.
+
+At the first failure nothing new begins, what runs is let finish, and what this run made but could not complete is undone:
+containers that it created and that never started, then networks and volumes that it made and that nothing is on. A container
+that did start is kept, whatever became of it, because its log tells why; so is one that took over from another.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from compose.failure import not_ready
+from compose.plan import (
+    AwaitContainer,
+    BuildImage,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    Operation,
+    Plan,
+    RemoveContainer,
+    RemoveImage,
+    RemoveNetwork,
+    RemoveVolume,
+    RenameContainer,
+    StartContainer,
+    StopContainer,
+)
+from compose.readiness import judge
+from engine.errors import Conflict, NotFound, TimedOut, UmiakError
+from engine.events import Event, Kind, Sink
+
+if TYPE_CHECKING:
+    from engine.facade import Engine
+    from engine.images.build.events import BuildEvent
+    from engine.types import ContainerStatus
+
+PARALLEL = 32
+"""Most operations at a time that do something; waits do not count."""
+
+REWATCH_S = 0.05
+
+
+def execute(
+    engine: Engine,
+    plan: Plan,
+    sink: Sink,
+    *,
+    places: Mapping[str, str] | None = None,
+    timeout_s: float | None = None,
+    parallel: int = PARALLEL,
+) -> None:
+    """Carry out a plan. Raise the first failure, after what was left half-made has been undone.
+
+    `places` maps services to their place in the file, for errors. After `timeout_s` seconds raise TimedOut.
+    """
+    _Run(engine, plan, sink, places or {}, timeout_s, parallel).run()
+
+
+class _Run:
+    def __init__(
+        self, engine: Engine, plan: Plan, sink: Sink, places: Mapping[str, str], timeout_s: float | None, parallel: int
+    ) -> None:
+        self.engine = engine
+        self.plan = plan
+        self.sink = sink
+        self.places = places
+        self.deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        self.timeout_s = timeout_s
+        self.parallel = parallel if parallel > 0 else len(plan.operations)
+        self.finished: SimpleQueue[tuple[Operation, BaseException | None]] = SimpleQueue()
+        self.missing = {operation.id: set(operation.after) for operation in plan}
+        self.waiting = list(plan.operations)
+        self.active: dict[int, Operation] = {}
+        self.done: set[int] = set()
+        self.failure: BaseException | None = None
+
+    def run(self) -> None:
+        """Start what can start, take in what finished, until all is done or one failed."""
+        try:
+            while self.waiting or self.active:
+                self._start_ready()
+                operation, error = self._next_finished()
+                self._take_in(operation, error)
+                if self.failure is not None:
+                    raise self.failure
+        except BaseException as error:
+            if isinstance(error, UmiakError):
+                self.sink(
+                    Event("error", data={"message": error.message, "hint": error.hint}, project=self.plan.project)
+                )
+            self._drain()
+            self._undo()
+            raise
+
+    def _start_ready(self) -> None:
+        busy = sum(not isinstance(operation.action, AwaitContainer) for operation in self.active.values())
+        for operation in [one for one in self.waiting if not self.missing[one.id]]:
+            if not isinstance(operation.action, AwaitContainer):
+                if busy >= self.parallel:
+                    continue
+                busy += 1
+            self.waiting.remove(operation)
+            self.active[operation.id] = operation
+            # Daemons, because a wait that is given up must not keep the command from ending.
+            threading.Thread(target=self._perform, args=(operation,), daemon=True, name=str(operation)).start()
+
+    def _next_finished(self) -> tuple[Operation, BaseException | None]:
+        if self.deadline is None:
+            return self.finished.get()
+        try:
+            return self.finished.get(timeout=max(self.deadline - time.monotonic(), 0.0))
+        except Empty:
+            raise self._timed_out() from None
+
+    def _take_in(self, operation: Operation, error: BaseException | None) -> None:
+        del self.active[operation.id]
+        if error is None:
+            self.done.add(operation.id)
+            for missing in self.missing.values():
+                missing.discard(operation.id)
+        elif self.failure is None:
+            self.failure = self._with_place(operation, error)
+
+    def _with_place(self, operation: Operation, error: BaseException) -> BaseException:
+        if isinstance(error, UmiakError) and error.place is None:
+            error.place = self.places.get(operation.service)
+        return error
+
+    def _timed_out(self) -> UmiakError:
+        waits = [one.action for one in self.active.values() if isinstance(one.action, AwaitContainer)]
+        message = f"application not healthy after {self.timeout_s:g}s"
+        if not waits:
+            return TimedOut(message)
+        return not_ready(self.engine, waits[0].name, f"{message}: still waiting for {', '.join(w.name for w in waits)}")
+
+    def _drain(self) -> None:
+        """Let the operations that do something come to their end; waits are given up."""
+        while any(not isinstance(operation.action, AwaitContainer) for operation in self.active.values()):
+            self._take_in(*self.finished.get())
+
+    def _perform(self, operation: Operation) -> None:
+        try:
+            _ACTIONS[type(operation.action)](self, operation, operation.action)
+        except BaseException as error:
+            self.finished.put((operation, error))
+        else:
+            self.finished.put((operation, None))
+
+    def tell(self, operation: Operation, kind: Kind, name: str, state: str, **data: Any) -> None:
+        """Send an event about what an operation does."""
+        self.sink(Event(kind, state, name, self.plan.project, operation.service, data))
+
+    def step(
+        self, operation: Operation, kind: Kind, name: str, doing: str, did: str, act: Callable[[], object]
+    ) -> None:
+        """Act, between the two events that say so."""
+        self.tell(operation, kind, name, doing)
+        begun = time.monotonic()
+        try:
+            act()
+        except BaseException as error:
+            self.tell(operation, kind, name, "error", message=str(error))
+            raise
+        self.tell(operation, kind, name, did, seconds=round(time.monotonic() - begun, 4))
+
+    # ------------------------------------------------------------------------------------- the actions
+
+    def build(self, operation: Operation, action: BuildImage) -> None:
+        from engine.images.build.builder import BuildRequest
+
+        build = action.build
+        request = BuildRequest(
+            context=build.context,
+            dockerfile=build.dockerfile,
+            dockerfile_inline=build.dockerfile_inline,
+            args=build.args,
+            labels=build.labels,
+            tags=(build.reference, *build.tags),
+            target=build.target,
+            no_cache=build.no_cache,
+            pull=build.pull,
+        )
+
+        def progress(event: BuildEvent) -> None:
+            data = {"step": event.step, "steps": event.steps, "text": event.text, "seconds": event.seconds}
+            if event.output:
+                data["output"] = event.output.decode(errors="replace")
+            self.tell(operation, "build", build.reference, f"step {event.kind}", **data)
+
+        def act() -> None:
+            self.engine.build(request, progress)
+
+        self.step(operation, "build", build.reference, "building", "built", act)
+
+    def create_network(self, operation: Operation, action: CreateNetwork) -> None:
+        name = action.spec.name
+        self.step(operation, "network", name, "creating", "created", lambda: self.engine.create_network(action.spec))
+
+    def remove_network(self, operation: Operation, action: RemoveNetwork) -> None:
+        act = _unless_gone(self.engine.remove_network, action.name)
+        self.step(operation, "network", action.name, "removing", "removed", act)
+
+    def create_volume(self, operation: Operation, action: CreateVolume) -> None:
+        name = action.spec.name
+        self.step(operation, "volume", name, "creating", "created", lambda: self.engine.create_volume(action.spec))
+
+    def remove_volume(self, operation: Operation, action: RemoveVolume) -> None:
+        act = _unless_gone(self.engine.remove_volume, action.name)
+        self.step(operation, "volume", action.name, "removing", "removed", act)
+
+    def remove_image(self, operation: Operation, action: RemoveImage) -> None:
+        act = _unless_gone(self.engine.images.remove, action.reference)
+        self.step(operation, "build", action.reference, "removing", "removed", act)
+
+    def create_container(self, operation: Operation, action: CreateContainer) -> None:
+        name, words = action.spec.name, ("creating", "created")
+        if action.replaces is not None and action.replaces != name:
+            name, words = action.replaces, ("recreate", "prepared")
+        self.step(operation, "container", name, *words, lambda: self.engine.create_container(action.spec))
+
+    def rename_container(self, operation: Operation, action: RenameContainer) -> None:
+        self.engine.rename_container(action.name, action.to)
+        self.tell(operation, "container", action.to, "recreated")
+
+    def start_container(self, operation: Operation, action: StartContainer) -> None:
+        act = lambda: self.engine.start_container(action.name)  # noqa: E731
+        self.step(operation, "container", action.name, "starting", "started", act)
+
+    def stop_container(self, operation: Operation, action: StopContainer) -> None:
+        act = _unless_gone(self.engine.stop_container, action.name, timeout_s=action.timeout_s)
+        self.step(operation, "container", action.name, "stopping", "stopped", act)
+
+    def remove_container(self, operation: Operation, action: RemoveContainer) -> None:
+        act = _unless_gone(self.engine.remove_container, action.name, volumes=action.volumes)
+        self.step(operation, "container", action.name, "removing", "removed", act)
+
+    def await_container(self, operation: Operation, action: AwaitContainer) -> None:
+        self.tell(operation, "container", action.name, "waiting", condition=action.condition)
+        begun = time.monotonic()
+        probes = _Probes(self, operation)
+        state, failure = self._watch_until(operation, action, probes)
+        data = {"seconds": round(time.monotonic() - begun, 4)} | ({"probes": probes.count} if probes.count else {})
+        if not failure:
+            self.tell(operation, "container", action.name, state, **data)
+        elif not action.required:
+            self.tell(operation, "container", action.name, "not required", message=failure)
+        else:
+            self.tell(operation, "container", action.name, "error", message=failure)
+            is_dependency = action.condition == "service_healthy"
+            raise not_ready(
+                self.engine, action.name, f"dependency failed to start: {failure}" if is_dependency else failure
+            )
+
+    def _watch_until(self, operation: Operation, action: AwaitContainer, probes: _Probes) -> tuple[str, str]:
+        """Follow a container until the condition is met (its state) or cannot be met any more (why)."""
+        while True:
+            state = "gone"
+            try:
+                for status in self.engine.watch(action.name):
+                    state = status.state
+                    probes.tell(status)
+                    verdict = judge(
+                        status, action.condition, name=action.name, service=operation.service, one_shot=action.one_shot
+                    )
+                    if verdict.done:
+                        return verdict.state, verdict.failure
+            except NotFound:
+                state = "gone"
+            if state not in ("running", "restarting", "paused"):
+                return "", f"container {action.name} is {state}"
+            # Its monitor went away and another one took over; watch that one.
+            time.sleep(REWATCH_S)
+
+    # ------------------------------------------------------------------------------------------- undo
+
+    def _undo(self) -> None:
+        """Take back what this run made and could not complete. A failure here is told and does not hide the first one."""
+        actions = [operation.action for operation in self.plan if operation.id in self.done]
+        started = {action.name for action in actions if isinstance(action, StartContainer)}
+        for operation in self.plan:
+            action = operation.action
+            if operation.id not in self.done or not isinstance(action, CreateContainer) or action.replaces is not None:
+                continue
+            if action.spec.name not in started:
+                self._take_back(
+                    operation,
+                    "container",
+                    action.spec.name,
+                    _unless_gone(self.engine.remove_container, action.spec.name, force=True, volumes=True),
+                )
+        for operation in self.plan:
+            action = operation.action
+            if operation.id not in self.done:
+                continue
+            if isinstance(action, CreateNetwork):
+                act = _unless_gone(self.engine.remove_network, action.spec.name)
+                self._take_back(operation, "network", action.spec.name, act)
+            elif isinstance(action, CreateVolume):
+                act = _unless_gone(self.engine.remove_volume, action.spec.name)
+                self._take_back(operation, "volume", action.spec.name, act)
+
+    def _take_back(self, operation: Operation, kind: Kind, name: str, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except Conflict:
+            return  # in use by a container that did start
+        except (UmiakError, OSError) as error:
+            self.tell(operation, kind, name, "warning", message=f"cannot undo: {error}")
+        else:
+            self.tell(operation, kind, name, "removed", undone=True)
+
+
+class _Probes:
+    """Tells each run of a health test once."""
+
+    def __init__(self, run: _Run, operation: Operation) -> None:
+        self.run = run
+        self.operation = operation
+        self.count = 0
+        self.last = 0.0
+
+    def tell(self, status: ContainerStatus) -> None:
+        for probe in status.health.log if status.health else ():
+            if probe.end > self.last:
+                self.last = probe.end
+                self.count += 1
+                data = {"exit": probe.exit_code, "ms": round((probe.end - probe.start) * 1000), "output": probe.output}
+                self.run.tell(self.operation, "probe", _name(self.operation), "", probe=data, number=self.count)
+
+
+def _name(operation: Operation) -> str:
+    return operation.action.name if isinstance(operation.action, AwaitContainer) else ""
+
+
+def _unless_gone(act: Callable[..., object], *args: Any, **options: Any) -> Callable[[], None]:
+    """An act on something that may have gone already, which is as good."""
+
+    def run() -> None:
+        try:
+            act(*args, **options)
+        except NotFound:
+            pass
+
+    return run
+
+
+_ACTIONS: Mapping[type, Callable[[_Run, Operation, Any], None]] = {
+    BuildImage: _Run.build,
+    CreateNetwork: _Run.create_network,
+    RemoveNetwork: _Run.remove_network,
+    CreateVolume: _Run.create_volume,
+    RemoveVolume: _Run.remove_volume,
+    RemoveImage: _Run.remove_image,
+    CreateContainer: _Run.create_container,
+    RenameContainer: _Run.rename_container,
+    StartContainer: _Run.start_container,
+    StopContainer: _Run.stop_container,
+    RemoveContainer: _Run.remove_container,
+    AwaitContainer: _Run.await_container,
+}

@@ -1,0 +1,201 @@
+"""Plans made from labels alone: down, stop, start, restart, kill. No Compose file is read, so they work on whatever is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from compose import labels
+from compose.plan import (
+    AwaitContainer,
+    Condition,
+    Plan,
+    PlanBuilder,
+    RemoveContainer,
+    RemoveImage,
+    RemoveNetwork,
+    RemoveVolume,
+    StartContainer,
+    StopContainer,
+)
+from engine.types import ContainerInfo, NetworkInfo, VolumeInfo
+
+RUNNING = ("running", "paused", "restarting")
+_CONDITIONS: Mapping[str, Condition] = {
+    "service_healthy": "service_healthy",
+    "service_completed_successfully": "service_completed_successfully",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """All that carries a project's label."""
+
+    project: str
+    containers: Sequence[ContainerInfo] = ()
+    networks: Sequence[NetworkInfo] = ()
+    volumes: Sequence[VolumeInfo] = ()
+    images: Sequence[str] = ()
+    """References to remove, where images were asked for."""
+
+
+@dataclass(slots=True)
+class _Services:
+    """Containers by service, services ordered so that each comes after those it needs."""
+
+    containers: dict[str, list[ContainerInfo]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, containers: Iterable[ContainerInfo]) -> _Services:
+        found: dict[str, list[ContainerInfo]] = {}
+        for container in containers:
+            found.setdefault(container.labels.get(labels.SERVICE, ""), []).append(container)
+        ordered: dict[str, list[ContainerInfo]] = {}
+        for name in found:
+            _visit(name, found, ordered, set())
+        return cls(ordered)
+
+    def needs(self, service: str) -> dict[str, str]:
+        """Service → condition, for all that any container of the service was made to need."""
+        merged: dict[str, str] = {}
+        for container in self.containers.get(service, ()):
+            merged |= labels.dependencies(container.labels)
+        return merged
+
+
+def _visit(
+    name: str, found: Mapping[str, list[ContainerInfo]], ordered: dict[str, list[ContainerInfo]], path: set[str]
+) -> None:
+    """Depth first. Labels can lie, so a circle is cut where it closes."""
+    if name in ordered or name in path or name not in found:
+        return
+    for container in found[name]:
+        for needed in labels.dependencies(container.labels):
+            _visit(needed, found, ordered, path | {name})
+    ordered[name] = found[name]
+
+
+def tear_down(remains: Remains, *, volumes: bool = False, timeout_s: float | None = None) -> Plan:
+    """Stop and remove everything: dependents before what they depend on, all else at once; then networks, volumes, images."""
+    builder = PlanBuilder(remains.project)
+    known = _Services.of(remains.containers)
+    stops = dict(_stop_each(builder, known, timeout_s, "down"))
+    removals = [
+        builder.add(_resource(one), RemoveContainer(one.name, volumes=volumes), "down", after=[stops.get(one.name)])
+        for containers in reversed(known.containers.values())
+        for one in containers
+    ]
+    networks = [
+        builder.add(
+            f"network:{_key(n.spec.labels, labels.NETWORK)}", RemoveNetwork(n.spec.name), "down", after=removals
+        )
+        for n in remains.networks
+    ]
+    for volume in remains.volumes if volumes else ():
+        resource = f"volume:{_key(volume.spec.labels, labels.VOLUME)}"
+        builder.add(resource, RemoveVolume(volume.spec.name), "down --volumes", after=removals)
+    for reference in remains.images:
+        builder.add(f"image:{reference}", RemoveImage(reference), "down --rmi", after=[*removals, *networks])
+    return builder.plan()
+
+
+def stop(project: str, containers: Iterable[ContainerInfo], *, timeout_s: float | None = None) -> Plan:
+    """Stop what runs, dependents before what they depend on."""
+    builder = PlanBuilder(project)
+    dict(_stop_each(builder, _Services.of(containers), timeout_s, "asked for"))
+    return builder.plan()
+
+
+def start(project: str, containers: Iterable[ContainerInfo], services: Sequence[str] = ()) -> Plan:
+    """Start what does not run, what is needed before what needs it, waiting for the conditions that they were made with.
+
+    What ran to its end successfully, and is needed for just that, is not run again.
+    """
+    builder = PlanBuilder(project)
+    known = _Services.of(containers)
+    wanted = _with_needs(known, services) if services else set(known.containers)
+    awaited = {name for s in wanted for name, c in known.needs(s).items() if c == "service_completed_successfully"}
+    _start_all(builder, known, wanted, awaited - set(services), stopped={})
+    return builder.plan()
+
+
+def restart(project: str, containers: Iterable[ContainerInfo], *, timeout_s: float | None = None) -> Plan:
+    """Stop and start again, in the order of dependencies both ways."""
+    builder = PlanBuilder(project)
+    known = _Services.of(containers)
+    stopped = dict(_stop_each(builder, known, timeout_s, "asked for"))
+    _start_all(builder, known, set(known.containers), set(), stopped)
+    return builder.plan()
+
+
+def _start_all(
+    builder: PlanBuilder, known: _Services, wanted: set[str], awaited: set[str], stopped: Mapping[str, int]
+) -> None:
+    started: dict[str, list[tuple[ContainerInfo, int | None]]] = {}
+    for name, containers in known.containers.items():
+        if name not in wanted:
+            continue
+        waits: list[int | None] = []
+        for needed, condition in known.needs(name).items():
+            for container, operation in started.get(needed, ()):
+                awaits = _CONDITIONS.get(condition)
+                if awaits is None or (operation is None and container.status.state not in RUNNING):
+                    waits.append(operation)
+                    continue
+                resource, action = _resource(container), AwaitContainer(container.name, awaits)
+                waits.append(builder.add(resource, action, f"{condition} needed by {name}", after=[operation]))
+        started[name] = [
+            (container, _start_one(builder, container, name in awaited, [*waits, stopped.get(container.name)], stopped))
+            for container in containers
+        ]
+
+
+def _start_one(
+    builder: PlanBuilder,
+    container: ContainerInfo,
+    awaited: bool,
+    after: Iterable[int | None],
+    stopped: Mapping[str, int],
+) -> int | None:
+    status = container.status
+    if container.name not in stopped and (status.state in RUNNING or (awaited and status.exit_code == 0)):
+        return None
+    return builder.add(_resource(container), StartContainer(container.name), "asked for", after=after)
+
+
+def _stop_each(
+    builder: PlanBuilder, known: _Services, timeout_s: float | None, cause: str
+) -> Iterator[tuple[str, int]]:
+    """Add the stops, dependents first; yield each container's name with its operation."""
+    stops: dict[str, list[int]] = {}
+    for name in reversed(known.containers):
+        dependents = [other for other in stops if name in known.needs(other)]
+        after = [operation for other in dependents for operation in stops[other]]
+        stops[name] = []
+        for container in known.containers[name]:
+            if container.status.state in RUNNING:
+                action = StopContainer(container.name, timeout_s)
+                operation = builder.add(_resource(container), action, cause, after=after)
+                stops[name].append(operation)
+                yield container.name, operation
+        # What was not running lets those before it through to those after it.
+        stops[name] = stops[name] or after
+
+
+def _with_needs(known: _Services, services: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    waiting = list(services)
+    while waiting:
+        name = waiting.pop()
+        if name not in found and name in known.containers:
+            found.add(name)
+            waiting += known.needs(name)
+    return found
+
+
+def _resource(container: ContainerInfo) -> str:
+    return f"service:{container.labels.get(labels.SERVICE, '')}:{labels.number(container.labels)}"
+
+
+def _key(found: Mapping[str, str], label: str) -> str:
+    return found.get(label, "")

@@ -1,0 +1,191 @@
+"""A service's mounts: volumes, binds, tmpfs, the mounts it takes from other services, and its secrets and configs as files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import InvalidInput, Unsupported
+from engine.types import Mount
+
+if TYPE_CHECKING:
+    from compose.model.files import FileObject, FileReference
+    from compose.model.project import Project
+    from compose.model.service import Service, ServiceVolume
+
+Warn = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class PrivateFile:
+    """The content of a secret or config that lies in no file of the user's own, and where it must be for containers to mount."""
+
+    path: str
+    content: str
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o444
+
+    def write(self) -> None:
+        """Write the file, whole or not at all, in a directory that only we can enter."""
+        os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
+        temporary = f"{self.path}.{os.getpid()}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(self.content)
+            os.fchown(descriptor, self.uid, self.gid)
+            os.fchmod(descriptor, self.mode)
+        os.rename(temporary, self.path)
+
+
+def mounts_of(project: Project, service: Service, private_dir: str, warn: Warn) -> tuple[Mount, ...]:
+    """All that is mounted into a service's containers, one mount for each target; the service's own win over what it takes."""
+    found: dict[str, Mount] = {}
+    for mount in (
+        *_mounts_from(project, service, warn),
+        *_volumes(project, service),
+        *map(_tmpfs, service.tmpfs),
+        *_files(project, service, private_dir, warn),
+    ):
+        found[mount.target] = mount
+    return tuple(found.values())
+
+
+def private_files(project: Project, private_dir: str) -> tuple[PrivateFile, ...]:
+    """The files that services' secrets and configs need and that must be written first."""
+    found = {}
+    for service in project.services.values():
+        for _, reference, source in _references(project, service):
+            if source.file is None and source.content is not None:
+                file = _private_file(private_dir, reference, source.content)
+                found[file.path] = file
+    return tuple(found.values())
+
+
+def _volumes(project: Project, service: Service) -> Iterator[Mount]:
+    for position, volume in enumerate(service.volumes):
+        place = project.place(("services", service.name, "volumes", position))
+        if volume.type not in ("bind", "volume", "tmpfs"):
+            raise Unsupported(
+                f"cannot mount a volume of type {volume.type}",
+                hint="use bind, volume or tmpfs",
+                place=str(place) if place else None,
+            )
+        yield _volume(project, volume)
+
+
+def _volume(project: Project, volume: ServiceVolume) -> Mount:
+    target, options = volume.target or "", {}
+    if volume.type == "bind":
+        bind = volume.bind
+        options = {"create_host_path": bind.create_host_path if bind else True}
+        options |= _present(propagation=bind.propagation if bind else None, recursive=bind.recursive if bind else None)
+        return Mount("bind", target, volume.source or "", volume.read_only, options)
+    if volume.type == "tmpfs":
+        return Mount("tmpfs", target, "", volume.read_only, _present(**_tmpfs_options(volume)))
+    own = volume.volume
+    options = _present(nocopy=own.nocopy if own else None, subpath=own.subpath if own else None)
+    return Mount("volume", target, volume_name(project, volume.source), volume.read_only, options)
+
+
+def volume_name(project: Project, key: str | None) -> str:
+    """What a volume of the file is called in the engine; "" for an anonymous one."""
+    if not key:
+        return ""
+    volume = project.volumes.get(key)
+    if volume is None:
+        return f"{project.name}_{key}"
+    return volume.name or (key if volume.external else f"{project.name}_{key}")
+
+
+def _tmpfs_options(volume: ServiceVolume) -> dict[str, Any]:
+    return {"size": volume.tmpfs.size, "mode": volume.tmpfs.mode} if volume.tmpfs else {}
+
+
+def _tmpfs(text: str) -> Mount:
+    """One entry of `tmpfs`: `/run:size=64m,mode=1777,uid=1000,ro`."""
+    from compose.spec.units import parse_bytes
+
+    target, _, rest = text.partition(":")
+    words = dict(word.partition("=")[::2] for word in rest.split(",") if word)
+    try:
+        options = _present(
+            size=parse_bytes(words["size"]) if "size" in words else None,
+            mode=int(words["mode"], 8) if "mode" in words else None,
+            uid=int(words["uid"]) if "uid" in words else None,
+            gid=int(words["gid"]) if "gid" in words else None,
+        )
+    except ValueError as error:
+        raise InvalidInput(
+            f'cannot read "{text}" as a tmpfs: {error}', hint="for example /run:size=64m,mode=1777"
+        ) from error
+    return Mount("tmpfs", posixpath.normpath(target), "", "ro" in words, options)
+
+
+def _mounts_from(project: Project, service: Service, warn: Warn) -> Iterator[Mount]:
+    for entry in service.volumes_from:
+        name, _, mode = entry.partition(":")
+        other = project.services.get(name)
+        if name == "container" or other is None:
+            warn(f'volumes_from "{entry}" is not acted on yet', "services", service.name, "volumes_from")
+            continue
+        if any(volume.type == "volume" and not volume.source for volume in other.volumes):
+            warn(f"volumes_from {name}: its anonymous volumes are not shared", "services", service.name, "volumes_from")
+        for mount in _volumes(project, other):
+            if mount.type != "tmpfs" and mount.source:
+                yield replace(mount, read_only=mount.read_only or mode == "ro")
+
+
+def _files(project: Project, service: Service, private_dir: str, warn: Warn) -> Iterator[Mount]:
+    for kind, reference, source in _references(project, service):
+        path = ("services", service.name, kind)
+        if source.external or (source.file is None and source.content is None):
+            place = project.place(path)
+            what = (
+                "is external" if source.external else f"has no value: {source.environment or 'its source'} is not set"
+            )
+            raise Unsupported(
+                f'{kind.removesuffix("s")} "{reference.source}" {what}',
+                hint="give it a file, content or environment at the top level",
+                place=str(place) if place else None,
+            )
+        if source.file is None:
+            host_path = _private_file(private_dir, reference, source.content or "").path
+        else:
+            host_path = source.file
+            if reference.uid or reference.gid or reference.mode is not None:
+                warn(f"{kind} {reference.source}: uid, gid and mode of a file are the file's own", *path)
+        yield Mount("bind", _file_target(kind, reference), host_path, True, {"create_host_path": False})
+
+
+def _references(project: Project, service: Service) -> Iterator[tuple[str, FileReference, FileObject]]:
+    for kind, references, sources in (
+        ("configs", service.configs, project.configs),
+        ("secrets", service.secrets, project.secrets),
+    ):
+        for reference in references:
+            yield kind, reference, sources[reference.source or ""]
+
+
+def _file_target(kind: str, reference: FileReference) -> str:
+    target = reference.target or reference.source or ""
+    if target.startswith("/"):
+        return posixpath.normpath(target)
+    return f"/run/secrets/{target}" if kind == "secrets" else f"/{target}"
+
+
+def _private_file(private_dir: str, reference: FileReference, content: str) -> PrivateFile:
+    """Where content is kept. The path tells contents apart, so a changed secret is a changed definition."""
+    uid = int(reference.uid) if reference.uid and reference.uid.isdecimal() else 0
+    gid = int(reference.gid) if reference.gid and reference.gid.isdecimal() else 0
+    mode = 0o444 if reference.mode is None else reference.mode & 0o7777
+    digest = hashlib.sha256(f"{uid}:{gid}:{mode}:{content}".encode()).hexdigest()[:32]
+    return PrivateFile(f"{private_dir}/{digest}", content, uid, gid, mode)
+
+
+def _present(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value}

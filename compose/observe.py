@@ -1,0 +1,45 @@
+"""What exists of a project, in one snapshot: found by labels, as the kernel confirms it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from compose import labels
+from engine.errors import NotFound
+
+if TYPE_CHECKING:
+    from engine.facade import Engine
+    from engine.types import ContainerInfo, NetworkInfo, VolumeInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """A snapshot. Networks and volumes go by their names and are all that exist, since a project may use others' too."""
+
+    containers: tuple[ContainerInfo, ...] = ()
+    networks: Mapping[str, NetworkInfo] = field(default_factory=dict)
+    volumes: Mapping[str, VolumeInfo] = field(default_factory=dict)
+    images: Mapping[str, str] = field(default_factory=dict)
+    """Reference → image ID, for those references asked for that exist."""
+
+
+def observe(engine: Engine, project: str, images: Iterable[str] = ()) -> Observed:
+    """Take a snapshot of a project's containers, of all networks and volumes, and of the images named."""
+    return Observed(
+        containers=tuple(engine.containers({labels.PROJECT: project})),
+        networks={network.spec.name: network for network in engine.networks()},
+        volumes={volume.spec.name: volume for volume in engine.volumes()},
+        images=_resolve(engine, images),
+    )
+
+
+def _resolve(engine: Engine, references: Iterable[str]) -> dict[str, str]:
+    found = {}
+    for reference in dict.fromkeys(references):
+        try:
+            found[reference] = engine.images.resolve(reference).id
+        except NotFound:
+            continue
+    return found

@@ -1,0 +1,282 @@
+"""What a front end can ask of a project: the table of contents. Each method is a few calls in one order:
+
+load (done by the caller) → desired → observe → reconcile → plan → execute → engine → events.
+
+`down`, `ps`, `logs`, `exec`, `stop`… work from labels alone and need no Compose file. Modules are imported by the method that
+needs them, so that a quick command stays quick.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from compose import labels
+from engine.errors import Conflict, NotFound
+from engine.events import Event, Sink, discard
+
+if TYPE_CHECKING:
+    from compose.desired import Desired
+    from compose.model.project import Project
+    from compose.output import Line, Span
+    from compose.plan import Plan
+    from compose.verdicts import UpOptions
+    from engine.facade import Engine
+    from engine.runtime.client import ExecSession
+    from engine.types import ContainerInfo
+
+RUNNING = ("running", "paused", "restarting")
+
+
+class Orchestrator:
+    """Runs projects on an engine and tells a sink what happens."""
+
+    def __init__(self, engine: Engine, sink: Sink = discard, *, parallel: int | None = None) -> None:
+        self.engine = engine
+        self.sink = sink
+        self.parallel = parallel
+
+    # ------------------------------------------------------------------------- from the Compose file
+
+    def desired(self, project: Project, *, strict_intervals: bool = False) -> Desired:
+        """What a project asks of the engine."""
+        from compose.desired import desired
+
+        directory = self._private_dir(project.name)
+        return desired(project, private_dir=directory, strict_intervals=strict_intervals)
+
+    def plan(self, desired: Desired, options: UpOptions) -> Plan:
+        """What `up` would do, and why. Changes nothing."""
+        from compose.observe import observe
+        from compose.reconcile import reconcile
+
+        images = (service.image for service in desired.services.values())
+        return reconcile(desired, observe(self.engine, desired.project, images), options)
+
+    def up(self, desired: Desired, options: UpOptions, *, wait_timeout_s: float | None = None) -> Plan:
+        """Bring a project to what is desired; return what was done. Raise the first failure, with nothing left half-made."""
+        with self._locked(desired.project):
+            plan = self._plan_with_images_built(desired, options)
+            self._warn(plan)
+            for file in desired.files:
+                file.write()
+            self._execute(plan, desired, timeout_s=wait_timeout_s)
+        return plan
+
+    def build(self, desired: Desired, services: Sequence[str] = ()) -> Plan:
+        """Build the images of services that have a build section; return what was built."""
+        from compose.plan import BuildImage, PlanBuilder
+        from compose.verdicts import check_service
+
+        for name in services:
+            check_service(desired, name)
+        builder = PlanBuilder(desired.project)
+        done: set[str] = set()
+        for name, service in desired.services.items():
+            if service.build and service.image not in done and (not services or name in services):
+                done.add(service.image)
+                builder.add(f"image:{name}", BuildImage(service.build), "asked for")
+        plan = builder.plan()
+        self._execute(plan, desired)
+        return plan
+
+    def _plan_with_images_built(self, desired: Desired, options: UpOptions) -> Plan:
+        """Build first what is to be built: whether an image really changed decides about containers."""
+        from compose.plan import BuildImage
+
+        plan = self.plan(desired, options)
+        builds = plan.only(lambda operation: isinstance(operation.action, BuildImage))
+        if not builds:
+            return plan
+        self._execute(builds, desired)
+        return self.plan(desired, options).only(lambda operation: not isinstance(operation.action, BuildImage))
+
+    def _execute(self, plan: Plan, desired: Desired | None = None, *, timeout_s: float | None = None) -> None:
+        from compose.execute import PARALLEL, execute
+
+        if not plan:
+            return
+        places = {name: s.place for name, s in desired.services.items() if s.place} if desired else {}
+        journal: list[Event] = []
+
+        def tell(event: Event) -> None:
+            journal.append(event)
+            self.sink(event)
+
+        begun = time.monotonic()
+        try:
+            execute(self.engine, plan, tell, places=places, timeout_s=timeout_s, parallel=self.parallel or PARALLEL)
+        finally:
+            self._record(journal)
+        self.sink(Event("summary", "done", project=plan.project, data={"seconds": round(time.monotonic() - begun, 4)}))
+
+    def _record(self, journal: Sequence[Event]) -> None:
+        """Add what happened to the engine's own record, all at once: one transaction for a whole command."""
+        from engine.events import append
+
+        with self.engine.state.transaction():
+            for event in journal:
+                if event.kind not in ("probe", "log") and not event.state.startswith("step "):
+                    append(self.engine.state, event)
+
+    def _warn(self, plan: Plan) -> None:
+        for warning in plan.warnings:
+            self.sink(Event("plan", "warning", project=plan.project, data={"message": warning}))
+
+    # --------------------------------------------------------------------------------- from labels alone
+
+    def down(
+        self,
+        project: str,
+        *,
+        volumes: bool = False,
+        timeout_s: float | None = None,
+        images: str | None = None,
+    ) -> Plan:
+        """Remove all that carries the project's label: what the file of today says does not matter."""
+        with self._locked(project):
+            plan = self.plan_down(project, volumes=volumes, timeout_s=timeout_s, images=images)
+            self._execute(plan)
+            self._remove_private_files(project)
+        return plan
+
+    def plan_down(
+        self, project: str, *, volumes: bool = False, timeout_s: float | None = None, images: str | None = None
+    ) -> Plan:
+        """What `down` would do."""
+        from compose.lifecycle import Remains, tear_down
+
+        of_project = {labels.PROJECT: project}
+        containers = self.engine.containers(of_project)
+        remains = Remains(
+            project,
+            containers,
+            self.engine.networks(of_project),
+            self.engine.volumes(of_project) if volumes else (),
+            self._images_to_remove(project, containers, images),
+        )
+        return tear_down(remains, volumes=volumes, timeout_s=timeout_s)
+
+    def _images_to_remove(self, project: str, containers: Sequence[ContainerInfo], which: str | None) -> list[str]:
+        """`all`: what containers use; `local`: those of them that were built without a name of their own."""
+        if which is None:
+            return []
+        used = {container.spec.image: container.labels.get(labels.SERVICE, "") for container in containers}
+        return [image for image, service in used.items() if which == "all" or image == f"{project}-{service}"]
+
+    def stop(self, project: str, services: Sequence[str] = (), *, timeout_s: float | None = None) -> Plan:
+        """Stop containers, dependents first."""
+        from compose import lifecycle
+
+        with self._locked(project):
+            plan = lifecycle.stop(project, self.containers(project, services), timeout_s=timeout_s)
+            self._execute(plan)
+        return plan
+
+    def start(self, project: str, services: Sequence[str] = ()) -> Plan:
+        """Start containers that exist, in the order and under the conditions that they were made with."""
+        from compose import lifecycle
+
+        with self._locked(project):
+            self.containers(project, services, stopped=True)
+            plan = lifecycle.start(project, self.containers(project, stopped=True), services)
+            self._execute(plan)
+        return plan
+
+    def restart(self, project: str, services: Sequence[str] = (), *, timeout_s: float | None = None) -> Plan:
+        """Stop and start containers."""
+        from compose import lifecycle
+
+        with self._locked(project):
+            plan = lifecycle.restart(project, self.containers(project, services, stopped=True), timeout_s=timeout_s)
+            self._execute(plan)
+        return plan
+
+    def kill(self, project: str, services: Sequence[str] = (), *, signal: str = "SIGKILL") -> list[str]:
+        """Send a signal to all running containers at once, in no order; return their names."""
+        killed = []
+        for container in self.containers(project, services):
+            try:
+                self.engine.kill_container(container.id, signal)
+            except (Conflict, NotFound):
+                continue  # it ended just now
+            killed.append(container.name)
+            service = container.labels.get(labels.SERVICE, "")
+            self.sink(Event("container", "killed", container.name, project, service, {"signal": signal}))
+        return killed
+
+    def containers(
+        self, project: str, services: Sequence[str] = (), *, stopped: bool = False, one_off: bool = False
+    ) -> list[ContainerInfo]:
+        """A project's containers by name. Raise NotFound for a service of which there is none at all."""
+        found = self.engine.containers({labels.PROJECT: project})
+        known = {container.labels.get(labels.SERVICE, "") for container in found}
+        for service in services:
+            if service not in known:
+                raise NotFound(f"no such service: {service}", hint=f"there are: {', '.join(sorted(known)) or 'none'}")
+        return [
+            container
+            for container in found
+            if (not services or container.labels.get(labels.SERVICE) in services)
+            and (stopped or container.status.state in RUNNING)
+            and (one_off or container.labels.get(labels.ONEOFF) != "True")
+        ]
+
+    def replica(self, project: str, service: str, index: int | None = None) -> ContainerInfo:
+        """One running container of a service: the one with that number, or the first. Raise Conflict where none runs."""
+        running = [
+            container
+            for container in self.engine.containers({labels.PROJECT: project, labels.SERVICE: service})
+            if container.status.state in RUNNING and container.labels.get(labels.ONEOFF) != "True"
+        ]
+        running.sort(key=lambda container: labels.number(container.labels))
+        for container in running:
+            if index in (None, labels.number(container.labels)):
+                return container
+        what = f'service "{service}"' if index is None else f'container {index} of service "{service}"'
+        raise Conflict(f"{what} is not running", hint=f"see how it ended: umiak -p {project} ps -a")
+
+    def logs(self, project: str, services: Sequence[str], span: Span) -> Iterator[Line]:
+        """What a project's containers have written, in the order of time."""
+        from compose.output import written
+
+        return written(self.engine, self.containers(project, services, stopped=True), span)
+
+    def exec(
+        self,
+        container: ContainerInfo,
+        argv: Sequence[str],
+        *,
+        environment: Sequence[str] = (),
+        working_dir: str | None = None,
+        user: str | None = None,
+        tty: bool = False,
+        privileged: bool = False,
+    ) -> ExecSession:
+        """Run a command in a container."""
+        return self.engine.exec(
+            container.id, argv, env=environment, cwd=working_dir, user=user, tty=tty, privileged=privileged
+        )
+
+    # ------------------------------------------------------------------------------------------ keeping
+
+    @contextmanager
+    def _locked(self, project: str) -> Iterator[None]:
+        from compose.lock import project_lock
+
+        def waiting() -> None:
+            message = f"another command is changing project {project}: waiting for it to end"
+            self.sink(Event("plan", "warning", project=project, data={"message": message}))
+
+        with project_lock(self.engine.paths.run, project, waiting):
+            yield
+
+    def _private_dir(self, project: str) -> str:
+        return f"{self.engine.paths.run}/projects/{project}.files"
+
+    def _remove_private_files(self, project: str) -> None:
+        import shutil
+
+        shutil.rmtree(self._private_dir(project), ignore_errors=True)

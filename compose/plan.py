@@ -1,0 +1,271 @@
+"""What is going to be done, decided but not yet done: operations, what each waits for, and why each is there.
+
+A plan prints, and the same text serves `umiak plan`, `--dry-run`, debug output and tests:
+
+    [] -> #1 network:default, CreateNetwork, not found
+    [1] -> #2 service:web:1, CreateContainer, no existing container
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from engine.types import ContainerSpec, NetworkSpec, VolumeSpec
+
+Condition = Literal["service_started", "service_healthy", "service_completed_successfully", "ready"]
+"""What a wait is for. The first three are `depends_on` conditions; "ready" is what `up --wait` means: running, healthy where
+there is a health check, or ended with 0 where `one_shot` says that the service is meant to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """What to build an image from, as the Compose file says it; `reference` is the tag that it gets."""
+
+    service: str
+    reference: str
+    context: str
+    dockerfile: str | None = None
+    dockerfile_inline: str | None = None
+    args: Mapping[str, str | None] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    tags: tuple[str, ...] = ()
+    target: str | None = None
+    no_cache: bool = False
+    pull: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BuildImage:
+    """Build an image and tag it."""
+
+    build: Build
+
+
+@dataclass(frozen=True, slots=True)
+class CreateNetwork:
+    """Make a network."""
+
+    spec: NetworkSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveNetwork:
+    """Remove a network."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateVolume:
+    """Make a named volume."""
+
+    spec: VolumeSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveVolume:
+    """Remove a volume with its content."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveImage:
+    """Remove an image's tag, and the image with its last one."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateContainer:
+    """Make a container, not started. `replaces` names the one whose place it takes (and whose anonymous volumes it holds)."""
+
+    spec: ContainerSpec
+    replaces: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StartContainer:
+    """Start a container that exists by then."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopContainer:
+    """Stop a container; None leaves the time to its own grace period."""
+
+    name: str
+    timeout_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveContainer:
+    """Remove a stopped container, with its anonymous volumes if `volumes`."""
+
+    name: str
+    volumes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RenameContainer:
+    """Give a container another name."""
+
+    name: str
+    to: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitContainer:
+    """Wait until a container fulfils a condition. Where it is not `required`, a failure is only a warning."""
+
+    name: str
+    condition: Condition
+    required: bool = True
+    one_shot: bool = False
+
+
+Action = (
+    BuildImage
+    | CreateNetwork
+    | RemoveNetwork
+    | CreateVolume
+    | RemoveVolume
+    | RemoveImage
+    | CreateContainer
+    | StartContainer
+    | StopContainer
+    | RemoveContainer
+    | RenameContainer
+    | AwaitContainer
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One field that differs: `environment.X: "a" → "b"`. None stands for absent."""
+
+    field: str
+    before: Any
+    after: Any
+
+    def __str__(self) -> str:
+        return f"{self.field}: {_quoted(self.before)} → {_quoted(self.after)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One step of a plan. `resource` is what it is about in the file's terms (`service:web:1`); `after` holds the steps it waits for."""
+
+    id: int
+    resource: str
+    action: Action
+    cause: str
+    after: tuple[int, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+    @property
+    def kind(self) -> str:
+        """The action's name, as printed."""
+        return type(self.action).__name__
+
+    @property
+    def service(self) -> str:
+        """The service it is about, or ""."""
+        parts = self.resource.split(":")
+        return parts[1] if parts[0] == "service" else ""
+
+    def __str__(self) -> str:
+        after = ",".join(map(str, self.after))
+        return f"[{after}] -> #{self.id} {self.resource}, {self.kind}, {self.cause}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Operations in an order in which each comes after what it waits for."""
+
+    project: str
+    operations: tuple[Operation, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.operations)
+
+    def __iter__(self) -> Iterator[Operation]:
+        return iter(self.operations)
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.operations))
+
+    @property
+    def changes_something(self) -> bool:
+        """Whether it does more than wait."""
+        return any(not isinstance(operation.action, AwaitContainer) for operation in self.operations)
+
+    def only(self, keep: Callable[[Operation], bool]) -> Plan:
+        """The operations that `keep` accepts; what waited for one that is left out waits for what that one waited for."""
+        kept: list[Operation] = []
+        stands_for: dict[int, frozenset[int]] = {}
+        for operation in self.operations:
+            after = frozenset[int]().union(*(stands_for[number] for number in operation.after))
+            if keep(operation):
+                kept.append(replace(operation, after=tuple(sorted(after))))
+                after = frozenset((operation.id,))
+            stands_for[operation.id] = after
+        return replace(self, operations=tuple(kept))
+
+    def as_json(self) -> dict[str, Any]:
+        """The plan for `umiak plan --format json`."""
+        return {
+            "v": 1,
+            "project": self.project,
+            "operations": [
+                {
+                    "id": operation.id,
+                    "after": list(operation.after),
+                    "resource": operation.resource,
+                    "action": operation.kind,
+                    "cause": operation.cause,
+                    "changes": [{"field": c.field, "before": c.before, "after": c.after} for c in operation.changes],
+                }
+                for operation in self.operations
+            ],
+            "warnings": list(self.warnings),
+        }
+
+
+class PlanBuilder:
+    """Collects operations and numbers them in the order of their adding."""
+
+    def __init__(self, project: str) -> None:
+        self._project = project
+        self._operations: list[Operation] = []
+        self.warnings: list[str] = []
+
+    def add(
+        self,
+        resource: str,
+        action: Action,
+        cause: str,
+        *,
+        after: Iterable[int | None] = (),
+        changes: Iterable[Change] = (),
+    ) -> int:
+        """Add an operation that waits for those in `after` (None ones are skipped); return its number."""
+        number = len(self._operations) + 1
+        waits = tuple(sorted({other for other in after if other is not None}))
+        self._operations.append(Operation(number, resource, action, cause, waits, tuple(changes)))
+        return number
+
+    def plan(self) -> Plan:
+        """The plan so far."""
+        return Plan(self._project, tuple(self._operations), tuple(self.warnings))
+
+
+def _quoted(value: Any) -> str:
+    if value is None:
+        return "(none)"
+    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -1,0 +1,315 @@
+"""From what is wanted and what exists to a plan. Pure: it opens no file, asks no engine, starts nothing.
+
+`verdicts` decides what is to become of each replica; this turns that into operations and says what each must wait for.
+
+A container is replaced so that a kill at any point loses nothing: make `<old id>_<name>`, stop the old one, remove it, rename
+the new one, start it. What a killed replacement left (a container labelled as a successor, under its passing name) is finished
+by the next plan. Anonymous volumes go over to the successor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from compose import labels
+from compose.desired import Desired, DesiredService
+from compose.difference import anonymous_volumes
+from compose.observe import Observed
+from compose.plan import (
+    AwaitContainer,
+    BuildImage,
+    Condition,
+    CreateContainer,
+    CreateNetwork,
+    CreateVolume,
+    Plan,
+    PlanBuilder,
+    RemoveContainer,
+    RemoveNetwork,
+    RenameContainer,
+    StartContainer,
+    StopContainer,
+)
+from compose.readiness import judge
+from compose.verdicts import RUNNING, Replica, Surplus, UpOptions, decide, is_on, selection
+from engine.errors import NotFound
+from engine.types import ContainerInfo, ContainerSpec, Mount
+
+_CONDITIONS: Mapping[str, Condition] = {
+    "service_healthy": "service_healthy",
+    "service_completed_successfully": "service_completed_successfully",
+}
+"""Conditions that need a wait; having started needs none."""
+
+
+def reconcile(desired: Desired, observed: Observed, options: UpOptions) -> Plan:
+    """Plan what brings the project from what is observed to what is desired.
+
+    Raise NotFound or InvalidInput, with a place, for what can be known to fail before anything is touched.
+    """
+    return _Planner(desired, observed, options).plan()
+
+
+class _Planner:
+    def __init__(self, desired: Desired, observed: Observed, options: UpOptions) -> None:
+        self.desired = desired
+        self.observed = observed
+        self.options = options
+        self.verdicts = decide(desired, observed, options)
+        self.replicas = self.verdicts.replicas
+        self.builder = PlanBuilder(desired.project)
+        self.built: dict[str, int] = {}
+        self.network_made: dict[str, int | None] = {}
+        self.volume_made: dict[str, int | None] = {}
+        self.waits: dict[tuple[str, str], int | None] = {}
+
+    def plan(self) -> Plan:
+        """Write down the operations, each after what it waits for."""
+        self._check_externals()
+        self._add_images()
+        self._add_volumes()
+        self._stop_dependents()
+        self._add_networks(self._clear_networks())
+        for surplus in self.verdicts.surplus:
+            if not self._is_cleared(surplus.container):
+                self._discard(surplus)
+        for name in self.replicas:
+            self._add_service(name)
+        if self.options.wait:
+            self._await_all()
+        plan = self.builder.plan()
+        return replace(plan, warnings=(*self.desired.warnings, *self.verdicts.warnings, *plan.warnings))
+
+    def _check_externals(self) -> None:
+        used_networks, used_volumes = self._used_networks(), self._used_volumes()
+        for kind, external, used, present in (
+            ("network", self.desired.external_networks, used_networks, self.observed.networks),
+            ("volume", self.desired.external_volumes, used_volumes, self.observed.volumes),
+        ):
+            for key, name in external.items():
+                if name in used and name not in present:
+                    raise NotFound(
+                        f"{kind} {name} is declared as external, but does not exist",
+                        hint=f"make it first, or remove `external: true` from {kind}s.{key}",
+                        place=self.desired.places.get(f"{kind}s.{key}"),
+                    )
+
+    def _services(self) -> Iterator[DesiredService]:
+        """The services that shall have a container."""
+        names = selection(self.desired, self.options) | set(self.replicas)
+        services = (service for name, service in self.desired.services.items() if name in names)
+        return (service for service in services if self.options.count(service))
+
+    def _used_networks(self) -> set[str]:
+        return {request.network for service in self._services() for request in service.template.networks}
+
+    def _used_volumes(self) -> set[str]:
+        mounts = (mount for service in self._services() for mount in service.template.mounts)
+        return {mount.source for mount in mounts if mount.type == "volume" and mount.source}
+
+    def _add_images(self) -> None:
+        for service in self._services():
+            missing = service.image not in self.observed.images
+            if service.build and not self.options.no_build:
+                wanted = self.options.build or service.pull_policy == "build"
+                if (missing or wanted) and service.image not in self.built:
+                    cause = "not found" if missing else "asked for with --build"
+                    self.built[service.image] = self.builder.add(
+                        f"image:{service.name}", BuildImage(service.build), cause
+                    )
+            elif missing and not self._is_built_by_another(service):
+                raise self._missing_image(service)
+
+    def _is_built_by_another(self, service: DesiredService) -> bool:
+        return not self.options.no_build and any(
+            other.build and other.image == service.image for other in self._services()
+        )
+
+    def _missing_image(self, service: DesiredService) -> NotFound:
+        hint = f"get it with `umiak image load` or `umiak image import`, or add `build:` to services.{service.name}"
+        if service.image.startswith("debian:"):
+            hint = f"make it with `umiak image bootstrap {service.image}`"
+        if service.build:
+            hint = "run without --no-build"
+        place = self.desired.places.get(f"services.{service.name}.image") or service.place
+        return NotFound(
+            f'image "{service.image}" of service "{service.name}" does not exist here', hint=hint, place=place
+        )
+
+    def _add_volumes(self) -> None:
+        used = self._used_volumes()
+        for key, spec in self.desired.volumes.items():
+            existing = self.observed.volumes.get(spec.name)
+            if spec.name not in used:
+                continue
+            if existing is None:
+                self.volume_made[spec.name] = self.builder.add(f"volume:{key}", CreateVolume(spec), "not found")
+            elif existing.spec.labels.get(labels.PROJECT) != self.desired.project:
+                self.verdicts.warnings.append(f"volume {spec.name} was not made by this project and is used as it is")
+            elif existing.spec.labels.get(labels.CONFIG_HASH) != spec.labels[labels.CONFIG_HASH]:
+                self.verdicts.warnings.append(
+                    f"volume {spec.name} exists with another definition and is kept; `umiak down -v` would remove it with its data"
+                )
+
+    def _stop_dependents(self) -> None:
+        """Stop those that are to be restarted before what they depend on goes, dependents first."""
+        for name in reversed(self.replicas):
+            for replica in self.replicas[name]:
+                if replica.verdict == "restart":
+                    replica.stopped = self._stop(
+                        replica.resource, replica.name, replica.cause, self._stops_before(name)
+                    )
+
+    def _stops_before(self, name: str) -> list[int | None]:
+        """The early stops of a service's dependents."""
+        dependents = (r for replicas in self.replicas.values() for r in replicas if name in r.service.depends_on)
+        return [replica.stopped for replica in dependents]
+
+    def _clear_networks(self) -> list[int]:
+        """Remove all containers on networks that are made anew."""
+        renewed = self.verdicts.renewed_networks
+        on_renewed = ((c, is_on(c, renewed)) for c in self.observed.containers)
+        return [self._discard(Surplus(container, renewed[network])) for container, network in on_renewed if network]
+
+    def _is_cleared(self, container: ContainerInfo) -> bool:
+        return bool(is_on(container, self.verdicts.renewed_networks))
+
+    def _add_networks(self, cleared: Iterable[int]) -> None:
+        used = self._used_networks()
+        for key, spec in self.desired.networks.items():
+            if spec.name not in used:
+                continue
+            resource = f"network:{key}"
+            if spec.name in self.verdicts.renewed_networks:
+                removal = self.builder.add(resource, RemoveNetwork(spec.name), "definition changed", after=cleared)
+                create = self.builder.add(resource, CreateNetwork(spec), "definition changed", after=[removal])
+                self.network_made[spec.name] = create
+            elif spec.name not in self.observed.networks:
+                self.network_made[spec.name] = self.builder.add(resource, CreateNetwork(spec), "not found")
+
+    def _discard(self, surplus: Surplus, after: Iterable[int | None] = ()) -> int:
+        """Stop (where it runs) and remove a container."""
+        container, stop = surplus.container, None
+        if container.status.state in RUNNING:
+            stop = self._stop(surplus.resource, container.name, surplus.cause, after)
+        return self.builder.add(surplus.resource, RemoveContainer(container.name), surplus.cause, after=[stop])
+
+    def _stop(self, resource: str, name: str, cause: str, after: Iterable[int | None] = ()) -> int:
+        return self.builder.add(resource, StopContainer(name, self.options.timeout_s), cause, after=after)
+
+    def _add_service(self, name: str) -> None:
+        for replica in self.replicas[name]:
+            if replica.is_replaced:
+                replica.exists = self._add_container(replica)
+        for replica in self.replicas[name] if self.options.start else []:
+            if replica.verdict != "keep":
+                cause = "created" if replica.verdict in ("create", "recreate") else replica.cause
+                after = [replica.exists, replica.stopped, *self._conditions(replica.service)]
+                replica.started = self.builder.add(replica.resource, StartContainer(replica.name), cause, after=after)
+
+    def _add_container(self, replica: Replica) -> int:
+        """The operations that put the wanted container, not started, in its place; return the last."""
+        old = replica.existing
+        if replica.successor is not None:
+            return self._take_place(replica, replica.successor.name, replica.cause, None)
+        if old is None or self._is_cleared(old):
+            return self._create(replica, replica.name)
+        # A fixed address cannot be leased to a container and to its successor at once.
+        if any(request.ipv4_address for request in replica.service.template.networks):
+            gone = self._discard(Surplus(old, replica.cause), self._stops_before(replica.service.name))
+            return self._create(replica, replica.name, after=[gone])
+        passing_name = f"{old.id[:12]}_{replica.name}"
+        created = self._create(replica, passing_name)
+        return self._take_place(replica, passing_name, f"replaced by #{created}", created)
+
+    def _take_place(self, replica: Replica, passing_name: str, cause: str, created: int | None) -> int:
+        """Let a successor take the old one's place and name."""
+        old, last = replica.existing, created
+        if old is not None:
+            if old.status.state in RUNNING:
+                before = [created, *self._stops_before(replica.service.name)]
+                last = self._stop(replica.resource, old.name, cause, before)
+            last = self.builder.add(replica.resource, RemoveContainer(old.name), cause, after=[last])
+        return self.builder.add(replica.resource, RenameContainer(passing_name, replica.name), cause, after=[last])
+
+    def _create(self, replica: Replica, name: str, after: Iterable[int | None] = ()) -> int:
+        service, old = replica.service, replica.existing
+        spec = service.container(self.desired.project, replica.number, self.observed.images.get(service.image))
+        spec = replace(spec, name=name)
+        if old is not None:
+            spec = replace(spec, labels={**spec.labels, labels.REPLACE: old.id})
+            if not self.options.renew_anonymous_volumes:
+                spec = _with_volumes_of(old, spec)
+        mounted = [self.volume_made.get(mount.source) for mount in spec.mounts if mount.type == "volume"]
+        joined = [self.network_made.get(request.network) for request in spec.networks]
+        owners = [r.exists for owner in service.shares for r in self.replicas.get(owner, ())]
+        return self.builder.add(
+            replica.resource,
+            CreateContainer(spec, replaces=old.name if old else None),
+            replica.cause,
+            after=[self.built.get(service.image), *mounted, *joined, *owners, *after],
+            changes=replica.changes,
+        )
+
+    def _conditions(self, service: DesiredService) -> list[int | None]:
+        """What a service's containers wait for before they start."""
+        after = [replica.started for owner in service.shares for replica in self.replicas.get(owner, ())]
+        for name, dependency in service.depends_on.items() if not self.options.no_deps else ():
+            for replica in self.replicas.get(name, ()):
+                condition = _CONDITIONS.get(dependency.condition)
+                after.append(self._await(replica, condition) if condition else replica.started)
+        return after
+
+    def _await(self, replica: Replica, condition: Condition) -> int | None:
+        """The operation that waits for a container to fulfil a condition; None where it does already."""
+        key = (replica.name, condition)
+        if key in self.waits:
+            return self.waits[key]
+        self.waits[key] = None
+        if not self._fulfils(replica, condition):
+            needing = self._needing(replica.service.name, condition)
+            action = AwaitContainer(replica.name, condition, required=any(needing.values()))
+            cause = f"{condition} needed by {', '.join(needing)}"
+            self.waits[key] = self.builder.add(replica.resource, action, cause, after=[replica.started])
+        return self.waits[key]
+
+    def _needing(self, name: str, condition: str) -> dict[str, bool]:
+        """Who waits for a condition of a service, and whether it must be fulfilled."""
+        waiting = (self.desired.services[other] for other in self.replicas)
+        found = {service.name: service.depends_on[name] for service in waiting if name in service.depends_on}
+        return {other: need.required for other, need in found.items() if need.condition == condition}
+
+    def _await_all(self) -> None:
+        """`--wait`: at the end, wait for all of them to be ready."""
+        for replicas in self.replicas.values():
+            for replica in replicas:
+                if not self._fulfils(replica, "ready"):
+                    action = AwaitContainer(replica.name, "ready", one_shot=replica.service.one_shot)
+                    earlier = (self.waits.get((replica.name, condition)) for condition in _CONDITIONS)
+                    after = [replica.started, *earlier]
+                    self.builder.add(replica.resource, action, "asked for with --wait", after=after)
+
+    def _fulfils(self, replica: Replica, condition: Condition) -> bool:
+        """Whether a replica that is left as it is fulfils a condition already."""
+        existing, service = replica.existing, replica.service
+        if existing is None or replica.started is not None:
+            return False
+        verdict = judge(existing.status, condition, name=replica.name, service=service.name, one_shot=service.one_shot)
+        return verdict.done and not verdict.failure
+
+
+def _with_volumes_of(old: ContainerInfo, spec: ContainerSpec) -> ContainerSpec:
+    """A successor's specification, with the anonymous volumes of its predecessor where it does not mount something else."""
+    inherited = anonymous_volumes(old)
+    mounts = []
+    for mount in spec.mounts:
+        volume = inherited.pop(mount.target, None)
+        takes_over = volume and mount.type == "volume" and not mount.source
+        mounts.append(_inherited(mount, volume) if volume and takes_over else mount)
+    mounts += [_inherited(Mount("volume", target), volume) for target, volume in inherited.items()]
+    return replace(spec, mounts=tuple(mounts))
+
+
+def _inherited(mount: Mount, volume: str) -> Mount:
+    return replace(mount, source=volume, options={**mount.options, "inherited": True})
