@@ -10,11 +10,15 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import NotFound, UmiakError
+from engine.errors import Conflict, NotFound
+from engine.images.blobs import to_json
+from engine.images.config import diff_ids
+from engine.images.reference import Reference
+from engine.types import Image
 
 if TYPE_CHECKING:
     from engine.images.store import ImageStore, LayerRef
@@ -36,9 +40,9 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """All layers up to a step, those of the base image included, and the steps carried out since that image."""
+    """The layers (diff IDs, lowest first, those of the base image included) after a step, and the steps since that image."""
 
-    layers: tuple[LayerRef, ...]
+    layers: tuple[str, ...]
     made: tuple[Made, ...]
 
 
@@ -55,6 +59,7 @@ class BuildCache:
         self.store = store
         self.read = read
         self._fresh: dict[str, str] = {}
+        self._refs: dict[str, LayerRef] = {}
 
     def known(self, keys: Iterable[str]) -> dict[str, str]:
         """Which of these keys lead to an image: key → image ID."""
@@ -76,15 +81,38 @@ class BuildCache:
                     state.execute("UPDATE build_cache SET used_at = ? WHERE key = ?", (now, key))
         return {row["key"]: row["image_id"] for row in rows}
 
+    def fresh(self, key: str) -> str | None:
+        """The image that this build itself has made for a key."""
+        return self._fresh.get(key)
+
     def load(self, image_id: str) -> Built | None:
         """What a cached image holds; None if it is gone meanwhile."""
         try:
-            layers = self.store.layer_refs(image_id)
-            history = self.store.config_json(image_id).get("history", [])
-            made = tuple(Made(item["created"], item["created_by"], not item.get("empty_layer")) for item in history)
-        except (NotFound, KeyError, TypeError):
+            document = self.store.config_json(image_id)
+        except NotFound:
             return None
-        return Built(tuple(layers), made)
+        history = document.get("history", [])
+        made = tuple(Made(item["created"], item["created_by"], not item.get("empty_layer")) for item in history)
+        return Built(diff_ids(document), made)
+
+    def adopt(self, upper: str) -> str:
+        """Make a layer of what a step wrote; return its diff ID."""
+        ref = self.store.add_layer_from_upper(upper)
+        self._refs[ref.diff_id] = ref
+        return ref.diff_id
+
+    def refs(self, layers: Iterable[str]) -> list[LayerRef]:
+        """The layers as `ImageStore.add_image` wants them."""
+        return [self._ref(diff_id) for diff_id in layers]
+
+    def _ref(self, diff_id: str) -> LayerRef:
+        ref = self._refs.get(diff_id)
+        if ref is None:
+            self.store.layer_dir(diff_id)
+            ref = self.store.find_layer(diff_id)
+        if ref is None:
+            raise NotFound(f"layer {diff_id} was removed while the build was running", hint="build again")
+        return self._refs.setdefault(diff_id, ref)
 
     def add(self, key: str, built: Built) -> None:
         """Remember what a step gave."""
@@ -96,12 +124,26 @@ class BuildCache:
                 for item in built.made
             ],
         }
-        image = self.store.add_image(config, built.layers)
+        image = self.store.add_image(config, self.refs(built.layers))
         try:
             self.store.state.execute(
                 "INSERT OR REPLACE INTO build_cache (key, image_id, used_at) VALUES (?, ?, ?)",
                 (key, image.id, time.time()),
             )
         except sqlite3.IntegrityError as error:
-            raise UmiakError("the build's own cache was removed while it ran", hint="build again") from error
+            raise Conflict("the build's cache was removed while it was running", hint="build again") from error
         self._fresh[key] = image.id
+
+    def image(self, document: Mapping[str, Any], built: Built, tags: Sequence[str]) -> Image:
+        """Record the finished image. If it is there already under these names, that is all: a cached build writes nothing."""
+        complete = {**document, "rootfs": {"type": "layers", "diff_ids": list(built.layers)}}
+        data = to_json(complete)
+        try:
+            image = self.store.resolve(f"sha256:{hashlib.sha256(data).hexdigest()}")
+        except NotFound:
+            return self.store.add_image_bytes(data, self.refs(built.layers), tags)
+        if {Reference.parse(tag).familiar for tag in tags} <= set(image.tags):
+            return image
+        for tag in tags:
+            self.store.tag(image.id, tag)
+        return self.store.resolve(image.id)

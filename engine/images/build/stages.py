@@ -9,6 +9,8 @@ from engine.errors import InvalidInput, NotFound
 from engine.images.build.instructions import Arg, From, Instruction, read
 from engine.images.build.parse import Statement
 
+MAX_STAGES = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -75,6 +77,10 @@ def group(statements: Sequence[Statement], file: str) -> Dockerfile:
             )
     if not starts:
         raise InvalidInput("the Dockerfile has no FROM", hint="start with FROM image", place=f"{file}:1:1")
+    if len(starts) > MAX_STAGES:
+        raise InvalidInput(
+            f"the Dockerfile has more than {MAX_STAGES} stages", place=str(instructions[starts[-1]].place)
+        )
     stages = _stages(instructions, starts)
     _refuse_duplicate_names(stages)
     return Dockerfile(file, tuple(item for item in head if isinstance(item, Arg)), stages)
