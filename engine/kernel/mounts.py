@@ -141,8 +141,11 @@ def mount_setattr(
     call("mount_setattr", mount_fd, b"", flags, ctypes.byref(attributes), ctypes.sizeof(attributes))
 
 
-def overlay(lowerdirs: list[str], upperdir: str | None, workdir: str | None) -> int | None:
-    """Return a detached overlay of `lowerdirs`, the highest first; None if the kernel (before 6.8) lacks `lowerdir+`."""
+def overlay(lowerdirs: list[str], upperdir: str | None, workdir: str | None, *, volatile: bool = False) -> int | None:
+    """Return a detached overlay of `lowerdirs`, the highest first; None if the kernel (before 6.8) lacks `lowerdir+`.
+
+    `volatile` leaves out all syncing, which otherwise costs a syncfs(2) of the upper's file system when the mount goes.
+    """
     held: list[int] = []
     fs_fd = fsopen("overlay")
     try:
@@ -156,6 +159,8 @@ def overlay(lowerdirs: list[str], upperdir: str | None, workdir: str | None) -> 
             raise
         for key, value in _overlay_options(upperdir, workdir):
             fsconfig_set(fs_fd, key, _short_name(value, held) if value.startswith("/") else value)
+        if volatile and upperdir is not None:
+            fsconfig_set(fs_fd, "volatile")
         fsconfig_create(fs_fd)
         return fsmount(fs_fd)
     finally:
@@ -163,7 +168,9 @@ def overlay(lowerdirs: list[str], upperdir: str | None, workdir: str | None) -> 
             os.close(fd)
 
 
-def mount_overlay(target: str, lowerdirs: list[str], upperdir: str | None, workdir: str | None) -> None:
+def mount_overlay(
+    target: str, lowerdirs: list[str], upperdir: str | None, workdir: str | None, *, volatile: bool = False
+) -> None:
     """Mount an overlay by mount(2), for kernels without `lowerdir+`.
 
     All options share one page there, so the directories are named by their descriptor numbers, relative to /proc/self/fd.
@@ -175,6 +182,8 @@ def mount_overlay(target: str, lowerdirs: list[str], upperdir: str | None, workd
         data = "lowerdir=" + ":".join(_numbered(path, held) for path in lowerdirs)
         for key, value in _overlay_options(upperdir, workdir):
             data += f",{key}={_numbered(value, held) if value.startswith('/') else value}"
+        if volatile and upperdir is not None:
+            data += ",volatile"
         if len(data) > _DATA_LIMIT:
             raise OSError(errno.E2BIG, f"overlay: {len(lowerdirs)} layers do not fit in one page of options", target)
         os.chdir("/proc/self/fd")

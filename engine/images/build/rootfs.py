@@ -20,10 +20,11 @@ _CLONE_NEWNS = 0x00020000
 def mounted(layer_dirs: Sequence[str], empty: str, upper: str | None = None, work: str | None = None) -> Iterator[int]:
     """Give a descriptor of the merged tree of `layer_dirs` (lowest first), writable where an upper directory is given.
 
-    `empty` is an empty directory: overlayfs wants at least two layers to read and one to write over.
+    `empty` is an empty directory: overlayfs wants at least two layers to read and one to write over. Nothing is synced:
+    a step that does not end is thrown away.
     """
     lowerdirs = [*highest_first(layer_dirs), empty]
-    fd = mounts.overlay(lowerdirs, upper, work)
+    fd = mounts.overlay(lowerdirs, upper, work, volatile=True)
     if fd is None:
         fd = _mounted_in_passing(lowerdirs, empty, upper, work)
     try:
@@ -46,7 +47,7 @@ def _mounted_in_passing(lowerdirs: list[str], target: str, upper: str | None, wo
         try:
             unshare(_CLONE_NEWNS)
             mounts.mount(None, "/", None, mounts.MS_REC | mounts.MS_PRIVATE)
-            mounts.mount_overlay(target, lowerdirs, upper, work)
+            mounts.mount_overlay(target, lowerdirs, upper, work, volatile=True)
             result.append(os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
             mounts.umount(target, mounts.MNT_DETACH)
         except OSError as error:
