@@ -111,6 +111,12 @@ class Firewall:
         wanted = {_key(host_ip, protocol, port): _target(ip, inner) for host_ip, protocol, port, ip, inner in ports}
         self._update(lambda key, target: wanted.get(key, target) == target, wanted)
 
+    def ports_of(self, protocol: str, address: str, port: int) -> list[int]:
+        """The host ports that lead to a container's port."""
+        wanted, number = _target(address, port), nft.protocol(PROTOCOLS[protocol])
+        found = [key for (_, key), target in self._published() if target == wanted and key[-8:-4] == number]
+        return [int.from_bytes(key[-4:-2], "big") for key in found]
+
     def withdraw(self, addresses: Collection[str]) -> None:
         """Forget all ports that lead to these container addresses."""
         self.keep_only(lambda address: address not in addresses)
