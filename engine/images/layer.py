@@ -49,13 +49,24 @@ _ARCHIVE_FAULTS = (
 
 
 class LayerWriter:
-    """Writes entries below one directory. Use it as a context manager; `finish()` sets the directories' times."""
+    """Writes entries below one directory. Use it as a context manager; `finish()` sets the directories' times.
 
-    def __init__(self, directory: str, *, skip: Callable[[bytes], bool] | None = None) -> None:
+    `rename` maps an entry's path to the one to write, or None to leave it out. With `keep_directory_links` a directory entry
+    where a link to a directory stands leaves the link, as dpkg does (a layer would replace it).
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        rename: Callable[[bytes], bytes | None] | None = None,
+        keep_directory_links: bool = False,
+    ) -> None:
         self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._parents: dict[bytes, int] = {}
         self._directory_times: dict[bytes, int] = {}
-        self._skip = skip
+        self._rename = rename
+        self._keep_directory_links = keep_directory_links
         self._stale = False
 
     def __enter__(self) -> LayerWriter:
@@ -78,8 +89,11 @@ class LayerWriter:
         """Write one entry; `reader` stands at its data."""
         parts = _components(entry.name)
         path = b"/".join(parts)
-        if self._skip is not None and self._skip(path):
-            return
+        if self._rename is not None:
+            renamed = self._rename(path)
+            if renamed is None:
+                return
+            parts = renamed.split(b"/") if renamed else []
         if self._stale or len(self._parents) >= _CACHED_PARENTS:
             self._forget_parents()
         try:
@@ -112,8 +126,7 @@ class LayerWriter:
         if kind == b"0":
             self._file(entry, reader, parent, name)
         elif kind in b"5D":
-            self._directory(entry, parent, name)
-            self._directory_times[above + b"/" + name if above else name] = entry.mtime_ns
+            self._directory(entry, parent, above, name)
         elif kind == b"2":
             self._create(parent, name, lambda: os.symlink(entry.link, name, dir_fd=parent))
             self._own(entry, parent, name)
@@ -144,12 +157,14 @@ class LayerWriter:
         finally:
             os.close(fd)
 
-    def _directory(self, entry: Entry, parent: int, name: bytes) -> None:
+    def _directory(self, entry: Entry, parent: int, above: bytes, name: bytes) -> None:
         opaque = False
         try:
             os.mkdir(name, 0o700, dir_fd=parent)
         except FileExistsError:
             found = os.lstat(name, dir_fd=parent)
+            if self._keep_directory_links and self._is_directory_link(above, name, found):
+                return
             if not stat.S_ISDIR(found.st_mode):
                 opaque = _is_whiteout(found)
                 self._remove(parent, name)
@@ -159,6 +174,16 @@ class LayerWriter:
         self._set_xattrs(entry, parent, name)
         if opaque:  # the same layer removed what was there and made this directory anew
             _make_opaque(parent, name)
+        self._directory_times[above + b"/" + name if above else name] = entry.mtime_ns
+
+    def _is_directory_link(self, above: bytes, name: bytes, found: os.stat_result) -> bool:
+        if not stat.S_ISLNK(found.st_mode):
+            return False
+        try:
+            os.close(open_in_root(self._root, os.fsdecode(above + b"/" + name), _DIRECTORY_FLAGS))
+        except OSError:
+            return False
+        return True
 
     def _hard_link(self, entry: Entry, parent: int, name: bytes) -> None:
         target = _components(entry.link)

@@ -50,13 +50,8 @@ class ImageStore:
         self.paths = paths
         self.blobs = BlobStore(paths.images)
         self.layers = LayerDirectory(paths.layers)
-        self._state = state
+        self.state = state
         self._lease: Lease | None = None
-
-    @property
-    def state(self) -> State:
-        """The database that the store is in. The build cache keeps its own table there."""
-        return self._state
 
     def prepare(self) -> None:
         """Make the store's directories where they are missing."""
@@ -72,14 +67,14 @@ class ImageStore:
 
     def all(self) -> list[Image]:
         """All images, newest first, but for those that only hold the build cache."""
-        rows = self._state.rows(
+        rows = self.state.rows(
             "SELECT id FROM images WHERE id NOT IN (SELECT image_id FROM build_cache) ORDER BY created_at DESC, id"
         )
         return self._images([row["id"] for row in rows])
 
     def config_json(self, image_id: str) -> dict[str, Any]:
         """The OCI image configuration as stored."""
-        row = self._state.row("SELECT config FROM images WHERE id = ?", (image_id,))
+        row = self.state.row("SELECT config FROM images WHERE id = ?", (image_id,))
         if row is None:
             raise self._not_found(image_id)
         return parse_json(row["config"].encode(), f"the configuration of {image_id}")
@@ -98,7 +93,7 @@ class ImageStore:
         """A layer that some image has, extracted and with its blob, held for this command; None where there is none."""
         self._leased()
         with self._adding():
-            row = self._state.row("SELECT blob FROM image_layers WHERE diff_id = ?", (diff_id,))
+            row = self.state.row("SELECT blob FROM image_layers WHERE diff_id = ?", (diff_id,))
             size_bytes = self.layers.size_bytes(diff_id)
             if row is None or size_bytes is None or not self.blobs.has(row["blob"]):
                 return None
@@ -164,7 +159,7 @@ class ImageStore:
                 lease.hold(digest)
             self.blobs.put(config, lease.name)
             self.blobs.put(manifest, lease.name)
-            with self._state.transaction():
+            with self.state.transaction():
                 self._record(image_id, manifest_digest, document, config, layers)
                 for reference in references:
                     self._point(reference, image_id)
@@ -178,7 +173,7 @@ class ImageStore:
         """Give an image one more name; a name that another image had moves to this one."""
         familiar = _tag(reference)
         self.prepare()
-        with self._adding(), self._state.transaction():
+        with self._adding(), self.state.transaction():
             found = self._image_id(image_id)
             if found is None:
                 raise self._not_found(image_id)
@@ -192,7 +187,7 @@ class ImageStore:
         and where an ID is given that has several names.
         """
         done = []
-        with self._state.transaction():
+        with self.state.transaction():
             image_id = self._image_id(reference)
             if image_id is None:
                 raise self._not_found(reference)
@@ -212,10 +207,10 @@ class ImageStore:
                     hint="remove the container first" if len(users) == 1 else "remove the containers first",
                 )
             for tag in removed:
-                self._state.execute("DELETE FROM tags WHERE reference = ?", (tag,))
+                self.state.execute("DELETE FROM tags WHERE reference = ?", (tag,))
                 done.append(f"untagged: {tag}")
             if is_last and not users:
-                self._state.execute("DELETE FROM images WHERE id = ?", (image_id,))
+                self.state.execute("DELETE FROM images WHERE id = ?", (image_id,))
                 done.append(f"deleted: {image_id}")
             self._write_index()
         self.collect_garbage()
@@ -237,6 +232,12 @@ class ImageStore:
             freed += _disk_usage(directory)
             remove_tree(directory)
         return freed
+
+    @contextmanager
+    def scratch(self) -> Iterator[str]:
+        """A temporary directory on the layers' file system. It goes with the block, or with the next collection after a kill."""
+        with self.layers.temporary(self._leased().name) as directory:
+            yield directory
 
     def close(self) -> None:
         """Give up what was added and put in no image; the next collection takes it."""
@@ -289,7 +290,7 @@ class ImageStore:
         return self._lease
 
     def _extract(self, diff_id: str) -> None:
-        row = self._state.row("SELECT blob FROM image_layers WHERE diff_id = ?", (diff_id,))
+        row = self.state.row("SELECT blob FROM image_layers WHERE diff_id = ?", (diff_id,))
         if row is None:
             raise NotFound(f"no layer {_short(diff_id)} in the image store")
         what = f"layer {_short(diff_id)}"
@@ -329,7 +330,7 @@ class ImageStore:
     def _record(
         self, image_id: str, manifest: str, document: Mapping[str, Any], config: bytes, layers: Sequence[LayerRef]
     ) -> None:
-        self._state.execute(
+        self.state.execute(
             "INSERT OR IGNORE INTO images (id, created_at, manifest, size_bytes, architecture, os, config)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
@@ -343,13 +344,13 @@ class ImageStore:
             ),
         )
         for position, layer in enumerate(layers):
-            self._state.execute(
+            self.state.execute(
                 "INSERT OR IGNORE INTO image_layers (image_id, position, diff_id, blob) VALUES (?, ?, ?, ?)",
                 (image_id, position, layer.diff_id, layer.blob),
             )
 
     def _point(self, reference: str, image_id: str) -> None:
-        self._state.execute(
+        self.state.execute(
             "INSERT INTO tags (reference, image_id) VALUES (?, ?)"
             " ON CONFLICT (reference) DO UPDATE SET image_id = excluded.image_id",
             (reference, image_id),
@@ -357,7 +358,7 @@ class ImageStore:
 
     def _write_index(self) -> None:
         """Repeat the database as the layout's index.json. Called within a transaction, so writers take turns."""
-        rows = self._state.rows(
+        rows = self.state.rows(
             "SELECT images.manifest, images.architecture, images.os, tags.reference FROM images"
             " LEFT JOIN tags ON tags.image_id = images.id ORDER BY images.created_at, images.id, tags.reference"
         )
@@ -384,10 +385,10 @@ class ImageStore:
     def _images(self, ids: Sequence[str]) -> list[Image]:
         images = []
         for image_id in ids:
-            row = self._state.row("SELECT * FROM images WHERE id = ?", (image_id,))
+            row = self.state.row("SELECT * FROM images WHERE id = ?", (image_id,))
             if row is None:
                 continue
-            layers = self._state.rows(
+            layers = self.state.rows(
                 "SELECT diff_id FROM image_layers WHERE image_id = ? ORDER BY position", (image_id,)
             )
             images.append(
@@ -405,32 +406,32 @@ class ImageStore:
         return images
 
     def _tags(self, image_id: str) -> list[str]:
-        rows = self._state.rows("SELECT reference FROM tags WHERE image_id = ? ORDER BY reference", (image_id,))
+        rows = self.state.rows("SELECT reference FROM tags WHERE image_id = ? ORDER BY reference", (image_id,))
         return [row["reference"] for row in rows]
 
     def _users(self, image_id: str) -> list[str]:
-        rows = self._state.rows("SELECT name FROM containers WHERE image_id = ? ORDER BY name", (image_id,))
+        rows = self.state.rows("SELECT name FROM containers WHERE image_id = ? ORDER BY name", (image_id,))
         return [f"container {row['name']}" for row in rows]
 
     def _image_id(self, reference: str) -> str | None:
         """A full ID, else a tag, else a manifest's digest, else the beginning of an ID."""
         if is_digest(reference):
-            row = self._state.row("SELECT id FROM images WHERE id = ? OR manifest = ?", (reference, reference))
+            row = self.state.row("SELECT id FROM images WHERE id = ? OR manifest = ?", (reference, reference))
             return row["id"] if row else None
         prefix = reference.removeprefix("sha256:")
         is_prefix = 1 < len(prefix) <= 64 and not prefix.strip("0123456789abcdef")
         tag = None if reference.startswith("sha256:") else _parse_or_none(reference, strict=not is_prefix)
         if tag is not None and tag.digest is not None:
-            row = self._state.row("SELECT id FROM images WHERE manifest = ? OR id = ?", (tag.digest, tag.digest))
+            row = self.state.row("SELECT id FROM images WHERE manifest = ? OR id = ?", (tag.digest, tag.digest))
             return row["id"] if row else None
         if tag is not None:
-            row = self._state.row("SELECT image_id FROM tags WHERE reference = ?", (tag.familiar,))
+            row = self.state.row("SELECT image_id FROM tags WHERE reference = ?", (tag.familiar,))
             if row is not None:
                 return str(row["image_id"])
         return self._by_prefix(prefix) if is_prefix else None
 
     def _by_prefix(self, prefix: str) -> str | None:
-        rows = self._state.rows("SELECT id FROM images WHERE id GLOB ? LIMIT 2", (f"sha256:{prefix}*",))
+        rows = self.state.rows("SELECT id FROM images WHERE id GLOB ? LIMIT 2", (f"sha256:{prefix}*",))
         if len(rows) > 1:
             raise Conflict(f"image ID {prefix} is ambiguous", hint="give more digits of it")
         return rows[0]["id"] if rows else None
@@ -438,7 +439,7 @@ class ImageStore:
     def _not_found(self, reference: str) -> NotFound:
         import difflib
 
-        names = [row["reference"] for row in self._state.rows("SELECT reference FROM tags")]
+        names = [row["reference"] for row in self.state.rows("SELECT reference FROM tags")]
         wanted = _parse_or_none(reference, strict=False)
         shown = wanted.familiar if wanted is not None and not is_digest(reference) else reference
         close = difflib.get_close_matches(shown, names, n=1, cutoff=0.75)
@@ -451,8 +452,8 @@ class ImageStore:
         return NotFound(f'no image "{shown}"', hint=hint)
 
     def _referenced(self) -> set[str]:
-        used = {digest for row in self._state.rows("SELECT id, manifest FROM images") for digest in row}
-        used.update(digest for row in self._state.rows("SELECT diff_id, blob FROM image_layers") for digest in row)
+        used = {digest for row in self.state.rows("SELECT id, manifest FROM images") for digest in row}
+        used.update(digest for row in self.state.rows("SELECT diff_id, blob FROM image_layers") for digest in row)
         return used
 
     def _sweep_blobs(self, used: set[str], leases: Mapping[str, set[str]]) -> int:
