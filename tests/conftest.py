@@ -5,7 +5,6 @@ Read `stack.py` for how a scenario speaks to the product, `leaks.py` for what it
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -47,13 +46,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 @pytest.fixture(scope="session")
 def host() -> Iterator[Host]:
-    """An engine of this session's own. Its path is short, as UNIX sockets lie below it; what it fetches outlives it."""
+    """An engine of this session's own. Its path is short, as UNIX sockets lie below it."""
     base = Path(tempfile.mkdtemp(prefix="umiak-"))
     made = Host(base)
     made.root.mkdir()
-    cache = Path(os.environ.get("UMIAK_CACHE") or Path.home() / ".cache" / "umiak-tests")
-    cache.mkdir(parents=True, exist_ok=True)
-    (made.root / "cache").symlink_to(cache)
     yield made
     leaks.clean(str(base))
     shutil.rmtree(base, ignore_errors=True)

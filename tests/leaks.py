@@ -143,6 +143,8 @@ def clean(directory: str) -> None:
     for link in {name for path in databases for name in _recorded_links(path)}:
         if link in {name for _, name in socket.if_nameindex()}:
             subprocess.run(["ip", "link", "delete", link], env={"PATH": SYSTEM_PATH}, check=False)
+    for path in databases:
+        _remove_firewall_table(os.path.dirname(path))
 
 
 def forget(database: str) -> None:
@@ -174,6 +176,14 @@ def _belongs(pid: int, directory: str, containers: set[str]) -> bool:
             if os.readlink(path).startswith(f"{directory}/"):
                 return True
     return False
+
+
+def _remove_firewall_table(root: str) -> None:
+    from networking.driver import table_name
+    from networking.firewall import Firewall
+
+    with contextlib.suppress(OSError):
+        Firewall(table_name(root)).delete()
 
 
 def _recorded_links(database: str) -> list[str]:

@@ -37,10 +37,14 @@ class Host:
         self.run = base / "run"
 
     def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The environment for a command: nothing of the caller's Compose settings, the session's directories."""
+        """The environment for a command: nothing of the caller's Compose settings, the session's directories.
+
+        What is downloaded is kept from session to session.
+        """
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("COMPOSE_", "DOCKER_"))}
         own = {"UMIAK_ROOT": str(self.root), "UMIAK_RUN": str(self.run), "NO_COLOR": "1", "TERM": "dumb"}
-        return {**kept, **own, **(extra or {})}
+        downloads = {"UMIAK_CACHE": os.environ.get("UMIAK_CACHE") or os.path.expanduser("~/.cache/umiak-tests")}
+        return {**kept, **own, **downloads, **(extra or {})}
 
     def umiak(
         self,
