@@ -19,7 +19,7 @@ import struct
 import sys
 
 from engine.kernel import process
-from engine.runtime import seccomp, steps
+from engine.runtime import filesystem, seccomp, steps
 from engine.runtime.steps import LaunchError, Setup, Step, invalid
 
 TYPE_CHECKING = False
@@ -133,26 +133,26 @@ def plan(config: dict[str, Any], rootfs: dict[str, Any], *, netns_fd: int | None
         host_init = find_static_init()
         result.reaper = "bound" if host_init else "own"
         if host_init:
-            binds.append(steps.Bind(host_init, INIT_PATH, steps.MountOptions(["ro", "bind"])))
+            binds.append(filesystem.Bind(host_init, INIT_PATH, filesystem.MountOptions(["ro", "bind"])))
             filesystems.append(binds[-1])
     limits = steps.SetRlimits(settings.get("rlimits") or ())
     result.warnings += limits.warnings
     privileges = steps.Privileges(settings, seccomp.from_config(linux.get("seccomp"), settings))
     result.steps = [
-        steps.OpenSources(binds),
+        filesystem.OpenSources(binds),
         steps.JoinNamespaces(namespaces.joined),
-        steps.IsolateMounts(linux.get("rootfsPropagation") or ""),
-        steps.MountRoot(rootfs),
+        filesystem.IsolateMounts(linux.get("rootfsPropagation") or ""),
+        filesystem.MountRoot(rootfs),
         *filesystems,
         *_device_steps(config, linux),
-        steps.MakeCwd(privileges.cwd),
-        *([steps.OpenConsole()] if settings.get("terminal") else ()),
+        filesystem.MakeCwd(privileges.cwd),
+        *([filesystem.OpenConsole()] if settings.get("terminal") else ()),
         steps.AwaitCgroup(namespaces.private_cgroup),
         *views,
         *_kernel_steps(linux, namespaces.own),
         steps.SetOomScore(settings.get("oomScoreAdj") or 0),
-        *([steps.ReadOnlyRoot()] if (config.get("root") or {}).get("readonly") else ()),
-        steps.PivotRoot(),
+        *([filesystem.ReadOnlyRoot()] if (config.get("root") or {}).get("readonly") else ()),
+        filesystem.PivotRoot(),
         *_hostname_steps(config, namespaces.own),
         steps.ConnectStdio(privileges.uid, privileges.gid),
         limits,
@@ -169,24 +169,24 @@ def parse_environment(entries: Sequence[str]) -> dict[str, str]:
 
 def _mount_steps(
     config: dict[str, Any], cgroup: Cgroup, private: bool
-) -> tuple[list[steps.Bind], list[Step], list[Step]]:
+) -> tuple[list[filesystem.Bind], list[Step], list[Step]]:
     """Return the binds (whose sources are opened early), all mounts in order of depth, and the cgroup's, which come late."""
-    binds: list[steps.Bind] = []
+    binds: list[filesystem.Bind] = []
     filesystems: list[Step] = []
     views: list[Step] = []
     for entry in sorted(config.get("mounts") or (), key=lambda entry: _depth(entry["destination"])):
         destination, options, fstype = _checked_mount(entry)
         if fstype in ("bind", "none") or "bind" in entry.get("options", ()) or "rbind" in entry.get("options", ()):
-            binds.append(steps.Bind(entry.get("source") or "", destination, options))
+            binds.append(filesystem.Bind(entry.get("source") or "", destination, options))
             filesystems.append(binds[-1])
         elif fstype in ("cgroup", "cgroup2"):
-            views.append(steps.CgroupView(cgroup, destination, options, private))
+            views.append(filesystem.CgroupView(cgroup, destination, options, private))
         else:
-            filesystems.append(steps.NewFilesystem(fstype, entry.get("source"), destination, options))
+            filesystems.append(filesystem.NewFilesystem(fstype, entry.get("source"), destination, options))
     return binds, filesystems, views
 
 
-def _checked_mount(entry: dict[str, Any]) -> tuple[str, steps.MountOptions, str]:
+def _checked_mount(entry: dict[str, Any]) -> tuple[str, filesystem.MountOptions, str]:
     destination = posixpath.normpath("/" + entry["destination"].lstrip("/"))
     fstype = entry.get("type") or "bind"
     if destination == "/":
@@ -196,7 +196,7 @@ def _checked_mount(entry: dict[str, Any]) -> tuple[str, steps.MountOptions, str]
         raise invalid(
             "Mounts", f"cannot mount {entry.get('source') or fstype} on /proc: only a procfs goes there", hint
         )
-    return destination, steps.MountOptions(entry.get("options") or ()), fstype
+    return destination, filesystem.MountOptions(entry.get("options") or ()), fstype
 
 
 def _depth(path: str) -> int:
@@ -207,18 +207,18 @@ def _device_steps(config: dict[str, Any], linux: dict[str, Any]) -> list[Step]:
     """A private /dev gets the default devices; one bound from the host is left alone. OCI runtime-spec, config-linux.md."""
     for entry in config.get("mounts") or ():
         if posixpath.normpath(entry["destination"]) == "/dev" and entry.get("type") == "tmpfs":
-            return [steps.MakeDevices(linux.get("devices") or ())]
+            return [filesystem.MakeDevices(linux.get("devices") or ())]
     return []
 
 
 def _kernel_steps(linux: dict[str, Any], own: set[str]) -> list[Step]:
     result: list[Step] = []
     if linux.get("sysctl"):
-        result.append(steps.WriteSysctls(linux["sysctl"], "network" in own, "ipc" in own))
+        result.append(filesystem.WriteSysctls(linux["sysctl"], "network" in own, "ipc" in own))
     if linux.get("readonlyPaths"):
-        result.append(steps.ReadOnlyPaths(linux["readonlyPaths"]))
+        result.append(filesystem.ReadOnlyPaths(linux["readonlyPaths"]))
     if linux.get("maskedPaths"):
-        result.append(steps.MaskPaths(linux["maskedPaths"]))
+        result.append(filesystem.MaskPaths(linux["maskedPaths"]))
     return result
 
 
@@ -315,7 +315,7 @@ def follow(channel: socket.socket, pid: int, pidfd: int, cgroup: Cgroup) -> int 
             elif kind == b"X":
                 is_ready = True
             elif kind == b"E":
-                raise _decode_error(data)
+                raise decode_error(data)
             elif is_ready:
                 return console_fd
             else:
@@ -374,7 +374,7 @@ def _encode_error(error: BaseException) -> bytes:
     return b"E" + json.dumps(record).encode()
 
 
-def _decode_error(data: bytes) -> LaunchError:
+def decode_error(data: bytes) -> LaunchError:
     return LaunchError(*json.loads(data))
 
 
