@@ -163,7 +163,7 @@ class Tree:
         start = self.follow("/".join(re.sub(r"\\(.)", r"\1", part) for part in parts[:plain]))
         found = [start]
         for part in parts[plain:]:
-            regex = re.compile(glob_regex(part, double_star=False), re.DOTALL)
+            regex = _component_regex(part)
             found = [
                 child.path
                 for above in found
@@ -187,6 +187,13 @@ def _is_kept(key: str) -> bool:
 def has_wildcard(pattern: str) -> bool:
     """Whether a COPY source is a pattern."""
     return _WILDCARD.search(pattern) is not None
+
+
+def _component_regex(part: str) -> re.Pattern[str]:
+    try:
+        return re.compile(glob_regex(part, double_star=False), re.DOTALL)
+    except (ValueError, re.error) as error:
+        raise InvalidInput(f"cannot read the pattern {part!r}: {error}") from error
 
 
 def _revealed(hidden: dict[str, TreeEntry], path: str) -> Iterator[TreeEntry]:
