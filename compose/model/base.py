@@ -1,15 +1,68 @@
-"""What all models share: they are frozen, they know nothing but their fields, and they keep `x-` keys aside."""
+"""What all models share: they are frozen, they know nothing but their fields, and they keep `x-` keys aside.
+
+The loader hands over canonical text; the types here read numbers, sizes and modes out of it.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-__all__ = ["Bytes", "Extensible", "Model"]
+from compose.spec.interpolate import to_bool
+from compose.spec.units import MAX_INT64, parse_bytes
 
-Bytes = int
+
+def _read_bool(value: Any) -> Any:
+    return to_bool(value) if isinstance(value, str) else value
+
+
+def _read_int(value: Any) -> Any:
+    if isinstance(value, float):
+        return int(value)
+    if isinstance(value, (str, bool)):
+        raise ValueError(f'"{value}" is not an integer')
+    return value
+
+
+def _read_float(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f'"{value}" is not a number') from None
+
+
+def _read_bytes(value: Any) -> Any:
+    if isinstance(value, str):
+        return parse_bytes(value)
+    if isinstance(value, float):
+        return int(value)
+    return value
+
+
+def _read_mode(value: Any) -> Any:
+    if not isinstance(value, str):
+        return _read_int(value)
+    try:
+        return int(value.removeprefix("0o"), 8)
+    except ValueError:
+        raise ValueError(f'"{value}" is not an octal mode such as "0440"') from None
+
+
+Bool = Annotated[bool, BeforeValidator(_read_bool)]
+"""True or false, in any spelling that YAML ever had."""
+Int = Annotated[int, BeforeValidator(_read_int), Field(ge=-MAX_INT64 - 1, le=MAX_INT64)]
+"""A signed number."""
+Count = Annotated[int, BeforeValidator(_read_int), Field(ge=0, le=(1 << 64) - 1)]
+"""A number that is not negative."""
+Float = Annotated[float, BeforeValidator(_read_float)]
+"""A number that may have a fraction."""
+Bytes = Annotated[int, BeforeValidator(_read_bytes)]
 """A size in bytes; `config` prints it as a decimal string."""
+FileMode = Annotated[int, BeforeValidator(_read_mode)]
+"""Permission bits; text is octal."""
 
 
 class Model(BaseModel):
@@ -23,3 +76,12 @@ class Extensible(Model):
 
     extensions: dict[str, Any] = {}
     """Keys that start with `x-`, as they stand in the file."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _collect_extensions(cls, data: Any) -> Any:
+        if not isinstance(data, dict) or not any(key.startswith("x-") for key in data):
+            return data
+        own = {key: value for key, value in data.items() if not key.startswith("x-")}
+        own["extensions"] = {key: value for key, value in data.items() if key.startswith("x-")}
+        return own

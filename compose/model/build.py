@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from compose.model.base import Bytes, Extensible
+from compose.model.base import Bool, Bytes, Extensible, Int
 from compose.model.files import FileReference
 
 
 class Ulimit(Extensible):
     """A resource limit: `single` for both, or `soft` and `hard`."""
 
-    single: int = 0
+    single: Int = 0
     """One number for both limits, where the file gives one."""
-    soft: int = 0
+    soft: Int = 0
     """Limit that applies, where the file gives two."""
-    hard: int = 0
+    hard: Int = 0
     """Limit up to which the process may raise the soft one."""
 
     @property
@@ -47,13 +47,13 @@ class Build(Extensible):
     """Where to look for cached steps."""
     cache_to: tuple[str, ...] = ()
     """Where to write cached steps."""
-    no_cache: bool = False
+    no_cache: Bool = False
     """Ignore the build cache."""
     no_cache_filter: tuple[str, ...] = ()
     """Stages to build without the cache."""
     additional_contexts: dict[str, str] = {}
     """Further named contexts: paths, URLs, `docker-image://`, `oci-layout://`, `service:`."""
-    pull: bool = False
+    pull: Bool = False
     """Pull the base images even if they are present."""
     extra_hosts: dict[str, tuple[str, ...]] = {}
     """Host names and their addresses during the build."""
@@ -73,5 +73,5 @@ class Build(Extensible):
     """Resource limits of RUN steps."""
     platforms: tuple[str, ...] = ()
     """Platforms to build for."""
-    privileged: bool = False
+    privileged: Bool = False
     """Run RUN steps with all privileges."""

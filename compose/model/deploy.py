@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compose.model.base import Bytes, Extensible
+from compose.model.base import Bool, Bytes, Count, Extensible, Float, Int
 from compose.spec.units import Duration
 
 
@@ -13,7 +13,7 @@ class DeviceRequest(Extensible):
     """What the device must be able to do, such as `gpu`."""
     driver: str | None = None
     """Driver of the device, such as `nvidia`."""
-    count: int = 0
+    count: Int = 0
     """How many devices; -1 for all."""
     device_ids: tuple[str, ...] = ()
     """The very devices; excludes `count`."""
@@ -26,7 +26,7 @@ class DiscreteResource(Extensible):
 
     kind: str = ""
     """Name of the kind."""
-    value: int = 0
+    value: Int = 0
     """How many are needed."""
 
 
@@ -40,11 +40,11 @@ class GenericResource(Extensible):
 class Resource(Extensible):
     """An amount of resources, as a limit or a reservation."""
 
-    cpus: float = 0.0
+    cpus: Float = 0.0
     """Number of CPUs; 0 is unset."""
     memory: Bytes = 0
     """Memory in bytes; 0 is unset."""
-    pids: int = 0
+    pids: Int = 0
     """Number of processes; 0 is unset, -1 unlimited."""
     devices: tuple[DeviceRequest, ...] = ()
     """Devices to reserve."""
@@ -64,7 +64,7 @@ class Resources(Extensible):
 class UpdateConfig(Extensible):
     """`deploy.update_config` and `deploy.rollback_config`."""
 
-    parallelism: int | None = None
+    parallelism: Count | None = None
     """How many containers at a time; 0 is all."""
     delay: Duration = Duration(0)
     """Wait between groups."""
@@ -72,7 +72,7 @@ class UpdateConfig(Extensible):
     """What to do when an update fails: `continue`, `pause`, `rollback`."""
     monitor: Duration = Duration(0)
     """How long to watch a new container for failure."""
-    max_failure_ratio: float = 0.0
+    max_failure_ratio: Float = 0.0
     """Share of failures to tolerate, 0 to 1."""
     order: str | None = None
     """`stop-first` (default) or `start-first`."""
@@ -85,7 +85,7 @@ class RestartPolicy(Extensible):
     """`none`, `on-failure` or `any` (default)."""
     delay: Duration | None = None
     """Wait between attempts."""
-    max_attempts: int | None = None
+    max_attempts: Count | None = None
     """How often to try before giving up; default for ever."""
     window: Duration | None = None
     """How long a container must run to count as started."""
@@ -105,7 +105,7 @@ class Placement(Extensible):
     """Expressions that a node must satisfy."""
     preferences: tuple[PlacementPreference, ...] = ()
     """How to spread over nodes."""
-    max_replicas_per_node: int = 0
+    max_replicas_per_node: Count = 0
     """At most so many containers per node; 0 is no limit."""
 
 
@@ -114,7 +114,7 @@ class Deploy(Extensible):
 
     mode: str | None = None
     """`replicated` (default), `global`, or the job forms of them."""
-    replicas: int | None = None
+    replicas: Int | None = None
     """Number of containers; default 1."""
     labels: dict[str, str] = {}
     """Labels of the service, not of its containers (swarm)."""
@@ -139,7 +139,7 @@ class Hook(Extensible):
     """What to execute."""
     user: str | None = None
     """User to run as; default the container's."""
-    privileged: bool = False
+    privileged: Bool = False
     """Run with all privileges."""
     working_dir: str | None = None
     """Directory to run in; default the container's."""
@@ -152,7 +152,7 @@ class PreStart(Hook):
 
     image: str | None = None
     """Image to run; default the service's."""
-    per_replica: bool = False
+    per_replica: Bool = False
     """Run once for each replica rather than once for the service."""
 
 
@@ -171,7 +171,7 @@ class Trigger(Extensible):
     """Patterns of files to watch; default all."""
     ignore: tuple[str, ...] = ()
     """Patterns of files not to watch."""
-    initial_sync: bool = False
+    initial_sync: Bool = False
     """Sync once at the start."""
 
 

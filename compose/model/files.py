@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compose.model.base import Extensible
+from compose.model.base import Bool, Extensible, FileMode
 
 
 class FileReference(Extensible):
@@ -16,7 +16,7 @@ class FileReference(Extensible):
     """Owner of the file in the container; default 0."""
     gid: str | None = None
     """Group of the file in the container; default 0."""
-    mode: int | None = None
+    mode: FileMode | None = None
     """Permission bits; default 0444."""
 
 
@@ -31,7 +31,7 @@ class FileObject(Extensible):
     """Name of the variable that holds the value."""
     content: str | None = None
     """The value itself, from the file or resolved from `environment`; `config` never prints a secret's."""
-    external: bool = False
+    external: Bool = False
     """The object exists outside the project."""
     labels: dict[str, str] = {}
     """Labels of the object."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compose.model.base import Extensible
+from compose.model.base import Bool, Extensible, Int
 
 
 class IpamPool(Extensible):
@@ -40,17 +40,17 @@ class Network(Extensible):
     """Options of the driver."""
     ipam: Ipam = Ipam()
     """Address management."""
-    external: bool = False
+    external: Bool = False
     """The network exists outside the project and is neither made nor removed by it."""
-    internal: bool = False
+    internal: Bool = False
     """No way out of the network."""
-    attachable: bool = False
+    attachable: Bool = False
     """Containers outside the project may join."""
     labels: dict[str, str] = {}
     """Labels of the network."""
-    enable_ipv4: bool | None = None
+    enable_ipv4: Bool | None = None
     """Give IPv4 addresses; default true."""
-    enable_ipv6: bool | None = None
+    enable_ipv6: Bool | None = None
     """Give IPv6 addresses; default false."""
 
 
@@ -63,7 +63,7 @@ class Volume(Extensible):
     """Volume driver; default `local`."""
     driver_opts: dict[str, str] = {}
     """Options of the driver, such as `type`, `o` and `device` of a mount."""
-    external: bool = False
+    external: Bool = False
     """The volume exists outside the project and is neither made nor removed by it."""
     labels: dict[str, str] = {}
     """Labels of the volume."""
@@ -76,7 +76,7 @@ class LanguageModel(Extensible):
     """Name of the model; default its key."""
     model: str | None = None
     """Reference of the model to run."""
-    context_size: int = 0
+    context_size: Int = 0
     """Tokens of context; 0 is the model's default."""
     runtime_flags: tuple[str, ...] = ()
     """Flags passed to the inference engine."""

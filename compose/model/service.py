@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compose.model.base import Bytes, Extensible, Model
+from compose.model.base import Bool, Bytes, Count, Extensible, Float, Int, Model
 from compose.model.build import Build, Ulimit
 from compose.model.deploy import Deploy, Develop, DeviceRequest, Hook, PreStart
 from compose.model.files import FileReference
@@ -14,9 +14,9 @@ class Dependency(Extensible):
 
     condition: str = "service_started"
     """`service_started`, `service_healthy` or `service_completed_successfully`."""
-    restart: bool = False
+    restart: Bool = False
     """Restart this service after the dependency was recreated or restarted."""
-    required: bool = True
+    required: Bool = True
     """False: carry on with a warning when the dependency is disabled or fails."""
 
 
@@ -29,13 +29,13 @@ class Healthcheck(Extensible):
     """How long one probe may take; default 30s."""
     interval: Duration | None = None
     """Time between probes; default 30s."""
-    retries: int | None = None
+    retries: Count | None = None
     """Failures in a row that make it unhealthy; default 3."""
     start_period: Duration | None = None
     """Time at the start in which failures do not count; default 0s."""
     start_interval: Duration | None = None
     """Time between probes in the start period."""
-    disable: bool = False
+    disable: Bool = False
     """No health check, not even the image's."""
 
 
@@ -48,7 +48,7 @@ class Port(Extensible):
     """`ingress` (default) or `host` (swarm)."""
     host_ip: str | None = None
     """Address of the host to bind; default all."""
-    target: int = 0
+    target: Int = 0
     """Port in the container."""
     published: str | None = None
     """Port of the host, or a range `a-b` of which the engine takes a free one; None and `0` mean any."""
@@ -65,8 +65,8 @@ class BindOptions(Extensible):
     """`z` for a shared label, `Z` for a private one."""
     propagation: str | None = None
     """`rprivate` (default), `private`, `rshared`, `shared`, `rslave` or `slave`."""
-    create_host_path: bool = True
-    """Create the source as a directory where it is missing."""
+    create_host_path: Bool | None = None
+    """Create the source as a directory where it is missing; None is true."""
     recursive: str | None = None
     """What of mounts below the source: `enabled`, `disabled`, `writable`, `readonly`."""
 
@@ -76,7 +76,7 @@ class VolumeOptions(Extensible):
 
     labels: dict[str, str] = {}
     """Labels of an anonymous volume."""
-    nocopy: bool = False
+    nocopy: Bool = False
     """Do not fill an empty volume from the image."""
     subpath: str | None = None
     """Directory within the volume to mount."""
@@ -87,7 +87,7 @@ class TmpfsOptions(Extensible):
 
     size: Bytes = 0
     """Size in bytes; 0 is half the memory."""
-    mode: int = 0
+    mode: Int = 0
     """Permission bits of its root; 0 is the default 1777."""
 
 
@@ -107,7 +107,7 @@ class ServiceVolume(Extensible):
     """Absolute host path, key of a top-level volume, or image; None is an anonymous volume."""
     target: str | None = None
     """Path in the container."""
-    read_only: bool = False
+    read_only: Bool = False
     """Mount read-only."""
     consistency: str | None = None
     """Consistency wanted (macOS); without effect."""
@@ -120,6 +120,11 @@ class ServiceVolume(Extensible):
     image: ImageOptions | None = None
     """Options of an image mount."""
 
+    @property
+    def creates_host_path(self) -> bool:
+        """Whether a missing source of a bind is created as a directory."""
+        return self.type == "bind" and (self.bind is None or self.bind.create_host_path is not False)
+
 
 class ServiceNetwork(Extensible):
     """How a service joins a network."""
@@ -128,7 +133,7 @@ class ServiceNetwork(Extensible):
     """Further names on that network."""
     driver_opts: dict[str, str] = {}
     """Options of the network's driver for this endpoint."""
-    gw_priority: int = 0
+    gw_priority: Int = 0
     """The network with the highest one gives the default route."""
     interface_name: str | None = None
     """Name of the interface in the container."""
@@ -140,7 +145,7 @@ class ServiceNetwork(Extensible):
     """Further link-local addresses."""
     mac_address: str | None = None
     """MAC address of the interface."""
-    priority: int = 0
+    priority: Int = 0
     """Networks are joined from the highest one down; the first is the primary one."""
 
 
@@ -149,7 +154,7 @@ class EnvFile(Model):
 
     path: str
     """Absolute path of the file."""
-    required: bool = True
+    required: Bool = True
     """False: skip the file when it is missing."""
     format: str | None = None
     """`raw`, or None for the Compose grammar."""
@@ -171,7 +176,7 @@ class WeightDevice(Model):
 
     path: str = ""
     """The device."""
-    weight: int = 0
+    weight: Int = 0
     """10 to 1000."""
 
 
@@ -187,7 +192,7 @@ class ThrottleDevice(Model):
 class BlkioConfig(Model):
     """Block I/O weights and limits."""
 
-    weight: int = 0
+    weight: Int = 0
     """10 to 1000; 0 is unset."""
     weight_device: tuple[WeightDevice, ...] = ()
     """Weights by device."""
@@ -248,7 +253,7 @@ class Service(Extensible):
     """Profiles that enable it; none means always enabled."""
     annotations: dict[str, str] = {}
     """OCI annotations of the container."""
-    attach: bool | None = None
+    attach: Bool | None = None
     """Show its output in `up`; default true."""
     build: Build | None = None
     """How to build the image."""
@@ -264,23 +269,23 @@ class Service(Extensible):
     """Parent cgroup."""
     cgroup: str | None = None
     """Cgroup namespace: `host` or `private`."""
-    cpu_count: int = 0
+    cpu_count: Int = 0
     """Number of CPUs (Windows); 0 is unset."""
-    cpu_percent: float = 0.0
+    cpu_percent: Float = 0.0
     """Share of the CPUs (Windows); 0 is unset."""
-    cpu_period: int = 0
+    cpu_period: Int = 0
     """CFS period in microseconds; 0 is unset."""
-    cpu_quota: int = 0
+    cpu_quota: Int = 0
     """CFS quota in microseconds per period; 0 is unset."""
-    cpu_rt_period: int = 0
+    cpu_rt_period: Int = 0
     """Real-time period in microseconds; 0 is unset."""
-    cpu_rt_runtime: int = 0
+    cpu_rt_runtime: Int = 0
     """Real-time budget in microseconds per period; 0 is unset."""
-    cpus: float = 0.0
+    cpus: Float = 0.0
     """Number of CPUs that may be used; 0 is unset."""
     cpuset: str | None = None
     """CPUs to run on, such as `0-2,4`."""
-    cpu_shares: int = 0
+    cpu_shares: Int = 0
     """Relative CPU weight, 1024 being normal; 0 is unset."""
     command: tuple[str, ...] | None = None
     """Arguments; None keeps the image's, () clears them."""
@@ -330,7 +335,7 @@ class Service(Extensible):
     """Health check."""
     image: str | None = None
     """Image to run; default `<project>-<service>` for a built one."""
-    init: bool | None = None
+    init: Bool | None = None
     """Run a small init as PID 1."""
     ipc: str | None = None
     """IPC namespace: `host`, `none`, `private`, `shareable`, `service:`, `container:`."""
@@ -360,29 +365,29 @@ class Service(Extensible):
     """`none`, `host`, `bridge`, `service:x` or `container:y`; excludes `networks`."""
     networks: dict[str, ServiceNetwork | None] = {}
     """Networks joined, by top-level key."""
-    oom_kill_disable: bool = False
+    oom_kill_disable: Bool = False
     """Do not kill when out of memory."""
-    oom_score_adj: int = 0
+    oom_score_adj: Int = 0
     """-1000 to 1000."""
     pid: str | None = None
     """PID namespace: `host`, `service:`, `container:`."""
-    pids_limit: int = 0
+    pids_limit: Int = 0
     """Number of processes; -1 is unlimited, 0 unset."""
     platform: str | None = None
     """`os[/arch[/variant]]`."""
     ports: tuple[Port, ...] = ()
     """Published ports."""
-    privileged: bool = False
+    privileged: Bool = False
     """All capabilities, all devices, nothing masked."""
     pull_policy: str | None = None
     """`always`, `never`, `missing` (default), `build`, `daily`, `weekly`, `every_<duration>`."""
-    read_only: bool = False
+    read_only: Bool = False
     """Root file system read-only."""
     restart: str | None = None
     """`no` (default), `always`, `on-failure[:n]` or `unless-stopped`."""
     runtime: str | None = None
     """OCI runtime; default the embedded one."""
-    scale: int | None = None
+    scale: Int | None = None
     """Number of containers as the file gives it; `replicas` is the effective number."""
     secrets: tuple[FileReference, ...] = ()
     """Secrets to mount."""
@@ -390,7 +395,7 @@ class Service(Extensible):
     """`no-new-privileges`, `seccomp=`, `apparmor=`, `label=`, `systempaths=`."""
     shm_size: Bytes = 0
     """Size of /dev/shm in bytes; 0 is 64 MiB."""
-    stdin_open: bool = False
+    stdin_open: Bool = False
     """Keep standard input open."""
     stop_grace_period: Duration | None = None
     """Time between the stop signal and SIGKILL; default 10s."""
@@ -402,11 +407,11 @@ class Service(Extensible):
     """Kernel parameters of its namespaces."""
     tmpfs: tuple[str, ...] = ()
     """`path[:options]` of in-memory file systems."""
-    tty: bool = False
+    tty: Bool = False
     """Allocate a terminal."""
     ulimits: dict[str, Ulimit] = {}
     """Resource limits."""
-    use_api_socket: bool = False
+    use_api_socket: Bool = False
     """Mount the engine's API socket and credentials."""
     user: str | None = None
     """`user[:group]`, by name or ID."""

@@ -18,7 +18,7 @@ NANOSECONDS = {
 }
 NANOSECONDS |= {"d": 24 * NANOSECONDS["h"], "w": 7 * 24 * NANOSECONDS["h"]}
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)([a-zµμ]+)")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?|\.\d+) ?([kmgtpKMGTP]?)(?:[iI]?[bB])?")
+_SIZE = re.compile(r"((?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?) ?(?:([kmgtpKMGTP])(?:[iI]?[bB])?|[bB])?")
 _FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
 MAX_INT64 = (1 << 63) - 1
 
@@ -94,7 +94,7 @@ def parse_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if not match:
         raise ValueError(f"cannot read {text!r} as a size in bytes")
-    value = int(Fraction(match[1]) * _FACTOR[match[2].lower()])
+    value = int(Fraction(match[1].rstrip(".")) * _FACTOR[(match[2] or "").lower()])
     if value > MAX_INT64:
         raise ValueError(f"{text!r} is more bytes than fit in 63 bits")
     return value

@@ -1,0 +1,595 @@
+"""Short syntaxes to long ones: after this phase each attribute has one form, whichever way the file wrote it.
+
+`environment: [A=1]` becomes a mapping, `ports: ["80:80"]` a list of mappings, `command: echo hi` a list of words.
+The tree stays a tree of text; the models read numbers, sizes and durations out of it later.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import posixpath
+from collections.abc import Callable
+from typing import Any
+
+from compose.errors import ComposeError, Place, Warning, dotted
+from compose.spec import shellwords
+from compose.spec.document import RESET, Map, Seq, Texts, format_scalar
+
+Path = tuple[str | int, ...]
+Transform = Callable[["Canonicalizer", Any, Path, "Place | None"], Any]
+
+_PROPAGATIONS = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
+_MAX_PORT = 65535
+
+
+def canonicalize(tree: Map, texts: Texts) -> tuple[Map, list[ComposeError], list[Warning]]:
+    """A copy of a file's tree in canonical form, with what could not be read."""
+    canonicalizer = Canonicalizer(texts, tree.get("volumes") or {})
+    return canonicalizer.apply(tree, _PROJECT), canonicalizer.errors, canonicalizer.warnings
+
+
+class Unreadable(ValueError):
+    """A value does not follow its short syntax; `hint` shows one that does."""
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Canonicalizer:
+    """Applies the table of transforms to a tree and collects errors."""
+
+    def __init__(self, texts: Texts, volumes: Any = ()) -> None:
+        self._texts = texts
+        self.volumes = volumes
+        self.errors: list[ComposeError] = []
+        self.warnings: list[Warning] = []
+
+    def apply(self, node: Any, rules: Any, path: Path = (), place: Place | None = None) -> Any:
+        """The node with the rules applied: a transform, a mapping of rules by key (`*` any key), or None."""
+        if rules is None or node is None or node is RESET:
+            return node
+        if callable(rules):
+            try:
+                return rules(self, node, path, place)
+            except Unreadable as error:
+                self.fail(str(error), path, place, node, error.hint)
+                return node
+        if isinstance(node, Map):
+            copy = node.like()
+            for key, value in node.items():
+                rule = rules.get(key) or rules.get("*")
+                copy[key] = self.apply(value, rule, (*path, key), node.value_place(key)) if rule else value
+            return copy
+        return node
+
+    def each(self, node: Any, rule: Transform, path: Path) -> Any:
+        """A sequence with each item transformed; an item may become several."""
+        if not isinstance(node, Seq):
+            return node
+        result = Seq(place=node.place)
+        for index, (item, place) in enumerate(node.items_at()):
+            value = self.apply(item, rule, (*path, index), place)
+            for part in value if isinstance(value, _Several) else (value,):
+                result.add(part, place)
+        return result
+
+    def fail(self, message: str, path: Path, place: Place | None, node: Any, hint: str | None = None) -> None:
+        """Note that a node cannot be read."""
+        width = len(format_scalar(node)) if not isinstance(node, (Map, Seq)) else 1
+        text = f"{dotted(path)}: {message}"
+        line = self._texts.line(place)
+        error = ComposeError("E016", text, at=place, path=dotted(path), line_text=line, width=width or 1, hint=hint)
+        self.errors.append(error)
+
+
+class _Several(list[Any]):
+    """Items that one short item stands for."""
+
+
+def _strings(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    """A string or a list of them, as a list."""
+    return node if isinstance(node, Seq) else Seq([node], place)
+
+
+def _texts(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    """A list of scalars as a list of strings."""
+    if not isinstance(node, Seq):
+        return Seq([format_scalar(node)], place)
+    return Seq([format_scalar(item) for item in node], node.place, node.at)
+
+
+def _text(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return format_scalar(node) if not isinstance(node, (Map, Seq)) else node
+
+
+def _non_empty(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    listed = _strings(context, node, path, place)
+    kept = [(item, at) for item, at in listed.items_at() if item not in (None, "")]
+    return Seq([item for item, _ in kept], listed.place, [at for _, at in kept])
+
+
+def _key_values(empty: str | None) -> Transform:
+    """`[A=1, B]` or `{A: 1, B: }` as a mapping to strings; a key without a value gets `empty`."""
+
+    def transform(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+        if isinstance(node, Seq):
+            result = Map(place=node.place)
+            for item, at in node.items_at():
+                key, separator, value = str(item).partition("=")
+                result.pop(key, None)
+                result.put(key, value if separator else empty, (at, at))
+            return result
+        if not isinstance(node, Map):
+            return node
+        result = node.like()
+        for key, value in node.items():
+            result[key] = empty if value is None else RESET if value is RESET else format_scalar(value)
+        return result
+
+    return transform
+
+
+def _names(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    """`[a, b]` as `{a: , b: }`."""
+    if not isinstance(node, Seq):
+        return node
+    result = Map(place=node.place)
+    for item, at in node.items_at():
+        result.put(str(item), None, (at, at))
+    return result
+
+
+def _service_networks(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    rule = {"*": {"driver_opts": _key_values("")}}
+    return context.apply(_names(context, node, path, place), rule, path, place)
+
+
+def _command(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    if not isinstance(node, str):
+        return node
+    try:
+        words = shellwords.split(node)
+    except ValueError as error:
+        raise Unreadable(str(error), "close the quote, or write the command as a list") from None
+    if any(character in node for character in "|;&<>") and len(" ".join(words)) + 2 < len(node):
+        message = f"{dotted(path)}: what follows an unquoted ; | & < > is dropped; wrap the command in sh -c"
+        context.warnings.append(Warning(place, message))
+    return Seq(words, place)
+
+
+def _health_test(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    if isinstance(node, str):
+        return Seq(["CMD-SHELL", node], place)
+    if node and node[0] not in ("CMD", "CMD-SHELL", "NONE"):
+        raise Unreadable(
+            f'a list must start with "CMD", "CMD-SHELL" or "NONE", not "{node[0]}"',
+            f'["CMD", "{node[0]}", ...] runs a program, "{node[0]} ..." a shell line',
+        )
+    return node
+
+
+def _depends_on(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    result = Map(place=getattr(node, "place", place))
+    if isinstance(node, Seq):
+        for item, at in node.items_at():
+            result.put(str(item), Map({"condition": "service_started", "required": True}, at), (at, at))
+        return result
+    for key, value in node.items():
+        if isinstance(value, Map):
+            dependency = value.clone()
+            dependency.setdefault("required", True)
+            result.take(key, node, dependency)
+        else:
+            result.take(key, node)
+    result.overrides = node.overrides
+    return result
+
+
+def _env_file(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    result = Seq(place=getattr(node, "place", place))
+    for item, at in _strings(context, node, path, place).items_at():
+        entry = item.clone() if isinstance(item, Map) else Map({"path": item}, at)
+        entry.setdefault("required", True)
+        result.add(entry, at)
+    return result
+
+
+def _extra_hosts(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    result = Map(place=getattr(node, "place", place))
+
+    def add(host: str, address: str, at: Place | None) -> None:
+        if address.startswith("[") and address.endswith("]"):
+            address = address[1:-1]
+        addresses = result.setdefault(host, Seq(place=at))
+        if address not in addresses:
+            addresses.add(address, at)
+        result.at.setdefault(host, (at, at))
+
+    if isinstance(node, Map):
+        for host, value in node.items():
+            for address in value if isinstance(value, Seq) else [value]:
+                add(host, address, node.value_place(host))
+        return result
+    for index, (item, at) in enumerate(node.items_at()):
+        separator = "=" if "=" in item else ":"
+        host, found, address = item.partition(separator)
+        if not found or not address:
+            context.fail(f'no address for the host "{host}"', (*path, index), at, item, f'write "{host}=192.0.2.1"')
+        else:
+            add(host, address, at)
+    return result
+
+
+def _port_range(text: str, kind: str) -> tuple[int, int]:
+    first, dash, last = text.partition("-")
+    ends = (first, last if dash else first)
+    if not all(end.isascii() and end.isdigit() and int(end) <= _MAX_PORT for end in ends):
+        raise Unreadable(f'"{text}" is not a valid {kind} port', f"a port is a number from 1 to {_MAX_PORT}")
+    if int(ends[0]) > int(ends[1]):
+        raise Unreadable(f'the range "{text}" ends before it starts')
+    return int(ends[0]), int(ends[1])
+
+
+def _host_address(text: str) -> str:
+    address = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    try:
+        if address:
+            ipaddress.ip_address(address)
+    except ValueError:
+        raise Unreadable(f'"{address}" is not an IP address', "a published port binds to an IP, not a name") from None
+    return address
+
+
+def parse_port(spec: str) -> list[dict[str, Any]]:
+    """The ports that a short syntax stands for: `[IP:][HOST[-HOST]:]CONTAINER[-CONTAINER][/PROTOCOL]`."""
+    *head, container = spec.split(":")
+    host = head.pop() if head else ""
+    address = _host_address(":".join(head))
+    container, _, protocol = container.partition("/")
+    protocol = (protocol.split("/")[0] or "tcp").lower()
+    if not container:
+        raise Unreadable(f'cannot read "{spec}" as a port: no container port', 'for example "8080:80"')
+    if protocol not in ("tcp", "udp", "sctp"):
+        raise Unreadable(f'cannot read "{spec}" as a port: unknown protocol "{protocol}"', "use tcp, udp or sctp")
+    start, end = _port_range(container, "container")
+    host_start, host_end = _port_range(host, "host") if host else (0, 0)
+    if host and end - start != host_end - host_start and end != start:
+        raise Unreadable(f"ranges of different length: {host} and {container}")
+    base = {"mode": "ingress", "protocol": protocol} | ({"host_ip": address} if address else {})
+    ports = []
+    for target in sorted(range(start, end + 1), key=str):
+        published = (
+            f"{host_start}-{host_end}" if start == end and host_start != host_end else host_start + target - start
+        )
+        ports.append({**base, "target": target, **({"published": str(published)} if host else {})})
+    return ports
+
+
+def _ports(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return unique(context.each(node, _port, path), port_key)
+
+
+def _port(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    if isinstance(node, float) or node is None or isinstance(node, bool):
+        raise Unreadable(f"{format_scalar(node)} is not a port")
+    if not isinstance(node, Map):
+        several = _Several(Map(port, place) for port in parse_port(str(node)))
+        if any(port["target"] == 0 for port in several):
+            raise Unreadable(f'"{node}" has no target port')
+        return several
+    port = node.clone()
+    port.setdefault("mode", "ingress")
+    port.setdefault("protocol", "tcp")
+    if "published" in port:
+        port["published"] = format_scalar(port["published"])
+    if not port.get("target"):
+        raise Unreadable("a port needs a target", "target: is the port in the container")
+    if port.get("host_ip"):
+        _host_address(port["host_ip"])
+    return port
+
+
+def port_key(port: Any) -> Any:
+    """What makes two published ports the same."""
+    if not isinstance(port, Map):
+        return repr(port)
+    return (port.get("host_ip") or "0.0.0.0", port.get("published"), port.get("target"), port.get("protocol"))
+
+
+def _is_drive(text: str) -> bool:
+    return len(text) == 1 and text.isalpha()
+
+
+def _is_host_path(source: str) -> bool:
+    return source[:1] in (".", "/", "~") or source.startswith("\\\\") or (source[1:2] == ":" and source[0].isalpha())
+
+
+def parse_volume(spec: str) -> dict[str, Any]:
+    """The mount that a short syntax stands for: `[SOURCE:]TARGET[:OPTIONS]`."""
+    if not spec:
+        raise Unreadable("an empty volume", 'for example "data:/var/lib/data"')
+    if len(spec) <= 2:
+        return {"type": "volume", "target": clean_path(spec)}
+    sections: list[str] = []
+    for section in spec.split(":"):
+        if sections and _is_drive(sections[-1]):  # `C:\data`: a lone letter and what follows are one path
+            sections[-1] += ":" + section
+        else:
+            sections.append(section)
+    if "" in sections:
+        raise Unreadable(f'cannot read "{spec}" as a volume: empty section between colons')
+    if len(sections) > 3:
+        raise Unreadable(f'cannot read "{spec}" as a volume: too many colons', "options are separated by commas")
+    source = sections[0] if len(sections) > 1 else ""
+    mount: dict[str, Any] = {"type": "bind" if _is_host_path(source) else "volume"}
+    if source:
+        mount["source"] = source
+    mount["target"] = clean_path(sections[1] if source else sections[0])
+    bind: dict[str, Any] = {"create_host_path": True} if mount["type"] == "bind" else {}
+    volume: dict[str, Any] = {}
+    for option in sections[2].split(",") if len(sections) == 3 else ():
+        if option in ("ro", "rw"):
+            mount["read_only"] = option == "ro"
+        elif option == "nocopy":
+            volume["nocopy"] = True
+        elif option in _PROPAGATIONS:
+            bind["propagation"] = option
+        elif option in ("z", "Z"):
+            bind["selinux"] = option
+    if bind:
+        mount["bind"] = bind
+    if volume or mount["type"] == "volume":
+        mount["volume"] = volume
+    return mount
+
+
+def clean_path(path: str) -> str:
+    """The shortest equivalent path."""
+    if not path:
+        return path
+    cleaned = posixpath.normpath(path)
+    return cleaned[1:] if cleaned.startswith("//") else cleaned
+
+
+def _mount(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    if not isinstance(node, Map):
+        mount = Map({key: _placed(value, place) for key, value in parse_volume(str(node)).items()}, place)
+        if str(node)[1:2] == ":" and str(node)[:1] in context.volumes:
+            message = (
+                f'"{node}" is read as a Windows path, as Docker does; give the volume {str(node)[0]!r} a longer name'
+            )
+            context.warnings.append(Warning(place, f"{dotted(path)}: {message}"))
+        return mount
+    if not node.get("target"):
+        raise Unreadable("a mount needs a target", "target: is the path in the container")
+    if node.get("type") == "bind" and not node.get("source"):
+        raise Unreadable("a mount of type bind needs a source", "source: is the path on the host")
+    mount = node.clone()
+    mount["target"] = clean_path(str(mount["target"]))
+    if isinstance(mount.get("volume"), Map):
+        mount["volume"] = context.apply(mount["volume"], {"labels": _key_values("")}, (*path, "volume"))
+    return mount
+
+
+def _placed(value: Any, place: Place | None) -> Any:
+    return Map(value, place) if isinstance(value, dict) else value
+
+
+def _volumes(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return unique(context.each(node, _mount, path), target_key)
+
+
+def target_key(mount: Any) -> Any:
+    """What makes two mounts or devices the same: where they are in the container."""
+    return mount.get("target") if isinstance(mount, Map) else repr(mount)
+
+
+def _device(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    if isinstance(node, Map):
+        if not node.get("target"):
+            raise Unreadable("a device needs a target", "target: is the path in the container")
+        return node
+    parts = str(node).split(":")
+    if len(parts) > 3:
+        raise Unreadable(f'cannot read "{node}" as a device', "use source:, target: and permissions:")
+    permissions = parts[2] if len(parts) == 3 else "rwm"
+    return Map({"source": parts[0], "target": parts[min(1, len(parts) - 1)], "permissions": permissions}, place)
+
+
+def _devices(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return unique(context.each(node, _device, path), target_key)
+
+
+def _device_request(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    if not isinstance(node, Map):
+        return node
+    if "count" in node and "device_ids" in node:
+        raise Unreadable('"count" and "device_ids" exclude each other')
+    request = node.clone()
+    if request.get("count") == "all":
+        request["count"] = -1
+    elif isinstance(request.get("count"), str) and request["count"].lstrip("-").isdigit():
+        request["count"] = int(request["count"])
+    return context.apply(request, {"options": _key_values("")}, path)
+
+
+def _device_requests(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return context.each(node, _device_request, path)
+
+
+def _gpus(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    if isinstance(node, str):
+        return Seq([Map({"count": -1}, place)], place)
+    return _device_requests(context, node, path, place)
+
+
+def _file_reference(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return node if isinstance(node, Map) else Map({"source": str(node)}, place)
+
+
+def _file_references(default_directory: str) -> Transform:
+    def key(reference: Any) -> Any:
+        return reference.get("target") or f"{default_directory}/{reference.get('source')}"
+
+    def transform(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+        return unique(context.each(node, _file_reference, path), key)
+
+    return transform
+
+
+def _build_secrets(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return context.each(node, _file_reference, path)
+
+
+def _ulimit(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return node if isinstance(node, Map) else Map({"single": node}, place)
+
+
+def _expose(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    def port(_context: Canonicalizer, item: Any, _path: Path, _place: Place | None) -> Any:
+        if isinstance(item, float):
+            raise Unreadable(f"{format_scalar(item)} is not a port")
+        return format_scalar(item)
+
+    return unique(context.each(node, port, path), str)
+
+
+def _unique_texts(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return unique(_texts(context, node, path, place), str)
+
+
+def _hook(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return context.apply(node, _HOOK, path)
+
+
+def _hooks(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return context.each(node, _hook, path)
+
+
+def _watch(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    rules = {"exec": _HOOK, "ignore": _strings, "include": _strings}
+    return context.each(node, lambda c, item, p, _: c.apply(item, rules, p), path)
+
+
+def _option_lists(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return context.apply(node, {"*": _texts}, path)
+
+
+def _build(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    build = node if isinstance(node, Map) else Map({"context": node}, place)
+    return context.apply(build, _BUILD, path)
+
+
+def _extends(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    return node if isinstance(node, Map) else Map({"service": node}, place)
+
+
+def _external(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    """`external: {name: x}`, which is deprecated, as `external: true` and `name: x`."""
+    if not isinstance(node, Map):
+        return node
+    resource = node.clone()
+    external = resource.get("external")
+    if isinstance(external, Map):
+        resource["external"] = True
+        if "name" in external:
+            if resource.get("name", external["name"]) != external["name"]:
+                raise Unreadable("name and external.name differ", "use name only")
+            resource.take("name", external)
+            message = f"{dotted(path)}: external.name is deprecated. Please set name and external: true"
+            context.warnings.append(Warning(node.value_place("external"), message))
+    return context.apply(resource, _RESOURCE, path)
+
+
+def unique(sequence: Any, key: Callable[[Any], Any]) -> Any:
+    """The sequence without earlier items of equal key; the later one takes the place of the earlier."""
+    if not isinstance(sequence, Seq):
+        return sequence
+    positions: dict[Any, int] = {}
+    result = Seq(place=sequence.place)
+    for item, at in sequence.items_at():
+        name = key(item)
+        if name in positions:
+            result[positions[name]], result.at[positions[name]] = item, at
+        else:
+            positions[name] = len(result)
+            result.add(item, at)
+    return result
+
+
+_HOOK: dict[str, Any] = {"command": _command, "environment": _key_values(None)}
+
+_BUILD: dict[str, Any] = {
+    "args": _key_values(None),
+    "labels": _key_values(""),
+    "ssh": _key_values(""),
+    "additional_contexts": _key_values(""),
+    "extra_hosts": _extra_hosts,
+    "secrets": _build_secrets,
+    "tags": _unique_texts,
+    "no_cache_filter": _strings,
+    "provenance": _text,
+    "sbom": _text,
+    "ulimits": {"*": _ulimit},
+}
+
+_RESOURCE: dict[str, Any] = {
+    "labels": _key_values(""),
+    "driver_opts": _key_values(""),
+    "ipam": {"options": _key_values("")},
+}
+
+_SERVICE: dict[str, Any] = {
+    "annotations": _key_values(""),
+    "build": _build,
+    "cap_add": _unique_texts,
+    "cap_drop": _unique_texts,
+    "command": _command,
+    "configs": _file_references(""),
+    "depends_on": _depends_on,
+    "deploy": {
+        "labels": _key_values(""),
+        "resources": {"reservations": {"devices": _device_requests}},
+    },
+    "develop": {"watch": _watch},
+    "devices": _devices,
+    "dns": _non_empty,
+    "dns_opt": _unique_texts,
+    "dns_search": _unique_texts,
+    "entrypoint": _command,
+    "env_file": _env_file,
+    "environment": _key_values(None),
+    "expose": _expose,
+    "extends": _extends,
+    "extra_hosts": _extra_hosts,
+    "gpus": _gpus,
+    "group_add": _texts,
+    "healthcheck": {"test": _health_test},
+    "label_file": _strings,
+    "labels": _key_values(""),
+    "links": _unique_texts,
+    "logging": {"options": _key_values("")},
+    "models": _names,
+    "networks": _service_networks,
+    "ports": _ports,
+    "post_start": _hooks,
+    "pre_start": _hooks,
+    "pre_stop": _hooks,
+    "profiles": _unique_texts,
+    "provider": {"options": _option_lists},
+    "secrets": _file_references("/run/secrets"),
+    "storage_opt": _key_values(""),
+    "sysctls": _key_values(""),
+    "tmpfs": _unique_texts,
+    "ulimits": {"*": _ulimit},
+    "volumes": _volumes,
+}
+
+_PROJECT: dict[str, Any] = {
+    "services": {"*": _SERVICE},
+    "networks": {"*": _external},
+    "volumes": {"*": _external},
+    "secrets": {"*": _external},
+    "configs": {"*": _external},
+}

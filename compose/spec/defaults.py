@@ -1,0 +1,169 @@
+"""What the file leaves unsaid: the default network, names, implicit dependencies, the Dockerfile, values of variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from compose.errors import Warning
+from compose.spec import dotenv
+from compose.spec.document import Map, Seq
+
+_NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
+
+
+def add_defaults(tree: Map, project: str, working_dir: str, environment: Mapping[str, str]) -> Map:
+    """A project with everything explicit."""
+    result = tree.clone()
+    services = (result.get("services") or Map()).clone()
+    for name, service in services.items():
+        services[name] = _service(service if isinstance(service, Map) else Map(), working_dir, environment)
+    result["services"] = services
+    networks = (result.get("networks") or Map()).clone()
+    networks.setdefault("default", None)
+    result["networks"] = networks
+    for section in ("networks", "volumes", "secrets", "configs"):
+        if isinstance(result.get(section), Map):
+            result[section] = _named(result[section], project)
+    return result
+
+
+def _named(resources: Map, project: str) -> Map:
+    """Resources with the names they have in the engine: external ones their key, others with the project before it."""
+    copy = resources.clone()
+    for key, value in copy.items():
+        resource = value.clone() if isinstance(value, Map) else Map(place=resources.key_place(key))
+        if not resource.get("name"):
+            resource["name"] = key if resource.get("external") else f"{project}_{key}"
+        copy[key] = resource
+    return copy
+
+
+def _service(service: Map, working_dir: str, environment: Mapping[str, str]) -> Map:
+    result = service.clone()
+    if not result.get("networks") and not result.get("network_mode") and "provider" not in result:
+        result["networks"] = Map({"default": None}, result.place)
+    if result.get("pull_policy") == "if_not_present":
+        result["pull_policy"] = "missing"
+    if isinstance(result.get("build"), Map):
+        result["build"] = _build(result["build"], working_dir, environment)
+    secrets = result.get("secrets")
+    if isinstance(secrets, Seq):
+        result["secrets"] = Seq([_secret(item) for item in secrets], secrets.place, secrets.at)
+    if gpus := result.get("gpus"):
+        result["gpus"] = Seq([_device(item) for item in gpus], gpus.place, gpus.at)
+    _default_devices(result)
+    _implicit_dependencies(result)
+    return result
+
+
+def _build(build: Map, working_dir: str, environment: Mapping[str, str]) -> Map:
+    copy = build.clone()
+    copy.setdefault("context", working_dir)
+    if not copy.get("dockerfile") and not copy.get("dockerfile_inline"):
+        copy["dockerfile"] = "Dockerfile"
+    if isinstance(copy.get("args"), Map):
+        copy["args"] = resolve_values(copy["args"], environment)
+    return copy
+
+
+def _secret(reference: Any) -> Any:
+    if not isinstance(reference, Map) or reference.get("target"):
+        return reference
+    copy = reference.clone()
+    copy["target"] = f"/run/secrets/{reference.get('source')}"
+    return copy
+
+
+def _device(request: Any) -> Any:
+    if not isinstance(request, Map) or "count" in request or "device_ids" in request:
+        return request
+    copy = request.clone()
+    copy["count"] = -1
+    return copy
+
+
+def _default_devices(service: Map) -> None:
+    deploy = service.get("deploy")
+    resources = deploy.get("resources") if isinstance(deploy, Map) else None
+    reservations = resources.get("reservations") if isinstance(resources, Map) else None
+    devices = reservations.get("devices") if isinstance(reservations, Map) else None
+    if isinstance(deploy, Map) and isinstance(resources, Map) and isinstance(reservations, Map) and devices:
+        filled = Seq([_device(item) for item in devices], devices.place, devices.at)
+        reservations = reservations.clone()
+        reservations["devices"] = filled
+        resources = resources.clone()
+        resources["reservations"] = reservations
+        deploy = deploy.clone()
+        deploy["resources"] = resources
+        service["deploy"] = deploy
+
+
+def _implicit_dependencies(service: Map) -> None:
+    """`links`, `volumes_from` and shared namespaces make a service depend on another."""
+    found: list[tuple[str, bool, Any]] = []
+    for link in service.get("links") or ():
+        found.append((link.split(":")[0], True, service.key_place("links")))
+    for key in _NAMESPACES:
+        value = service.get(key)
+        if isinstance(value, str) and value.startswith("service:"):
+            found.append((value.removeprefix("service:"), True, service.value_place(key)))
+    for item in service.get("volumes_from") or ():
+        if not item.startswith("container:"):
+            found.append((item.split(":")[0], False, service.key_place("volumes_from")))
+    if not found:
+        return
+    dependencies = (service.get("depends_on") or Map(place=service.place)).clone()
+    for name, restart, at in found:
+        if name not in dependencies:
+            dependency = Map({"condition": "service_started", "required": True}, at)
+            if restart:
+                dependency["restart"] = True
+            dependencies.put(name, dependency, (at, at))
+    service["depends_on"] = dependencies
+
+
+def resolve_values(values: Map, environment: Mapping[str, str]) -> Map:
+    """Keys without a value take it from the environment; what is not there stays without."""
+    copy = values.clone()
+    for key, value in values.items():
+        if value is None and key in environment:
+            copy[key] = environment[key]
+    return copy
+
+
+def resolve_environment(service: Map, environment: Mapping[str, str], warnings: list[Warning]) -> Map:
+    """A service whose `environment` and `labels` hold what its env files and label files say."""
+    result = service.clone()
+    own = resolve_values(result.get("environment") or Map(), environment)
+    files = result.get("env_file")
+    values: dict[str, str] = {}
+    for entry, at in files.items_at() if isinstance(files, Seq) else ():
+        values |= _env_file(entry, at, {**values, **environment}, warnings)
+    if values or own:
+        merged = own.like()
+        merged.update(values)
+        merged.update(own)
+        result["environment"] = merged
+    labels = result.get("label_file")
+    if isinstance(labels, Seq):
+        merged = (result.get("labels") or Map()).like()
+        for path, at in labels.items_at():
+            merged.update(_label_file(path, at, environment, warnings))
+        merged.update(result.get("labels") or {})
+        result["labels"] = merged
+    return result
+
+
+def _env_file(entry: Map, at: Any, environment: Mapping[str, str], warnings: list[Warning]) -> dict[str, str]:
+    import os
+
+    path = entry["path"]
+    required = entry.get("required", True)
+    if required in (False, "false") and not os.path.exists(path):
+        return {}
+    return dotenv.read(path, environment, raw=entry.get("format") == "raw", at=at, warnings=warnings)
+
+
+def _label_file(path: str, at: Any, environment: Mapping[str, str], warnings: list[Warning]) -> dict[str, str]:
+    return dotenv.read(path, environment, at=at, warnings=warnings)

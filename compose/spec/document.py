@@ -1,0 +1,436 @@
+"""YAML as Compose reads it: text in, plain trees out, every node with its place. The only user of the yaml package.
+
+The dialect is that of go-yaml: YAML 1.2 scalars with a few of YAML 1.1 (`010` is octal, `1_000` an integer, `yes` a string),
+merge keys, no duplicate keys, and the tags `!reset` and `!override`. Mappings become `Map`, sequences `Seq`, which are
+a dict and a list that know where their items stand; scalars become str, int, float, bool, None or `Timestamp`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from compose.errors import ComposeError, Place, display_path
+
+MAX_BYTES = 4 << 20
+MAX_NODES = 100_000
+MAX_DEPTH = 100
+
+_INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0[bB][01]+|0|[1-9][0-9]*)")
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_TIMESTAMP = re.compile(
+    r"\d{4}-\d{1,2}-\d{1,2}(?:[Tt]\d{1,2}:\d{1,2}:\d{1,2}(?:\.\d+)?(?:Z|[-+]\d\d:\d\d)| \d{1,2}:\d{1,2}:\d{1,2}(?:\.\d+)?)?"
+)
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), float("inf")),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
+}
+_MERGE = "<<"
+
+
+class Timestamp(str):
+    """A scalar that YAML takes for a date; no Compose attribute is one."""
+
+    __slots__ = ()
+
+
+class Reset:
+    """The value of a key tagged `!reset`: the key is deleted from what came before."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "!reset"
+
+
+RESET: Final = Reset()
+
+
+class Map(dict[str, Any]):
+    """A mapping. `place` is its own; `at` holds the places of each key and value; `overrides` the keys tagged `!override`."""
+
+    __slots__ = ("at", "overrides", "place")
+
+    def __init__(self, items: Any = (), place: Place | None = None) -> None:
+        super().__init__(items)
+        self.place = place
+        self.at: dict[str, tuple[Place | None, Place | None]] = {}
+        self.overrides: frozenset[str] = frozenset()
+
+    def put(self, key: str, value: Any, at: tuple[Place | None, Place | None] | None) -> None:
+        """Set an item that stands `at` these places of key and value."""
+        self[key] = value
+        if at:
+            self.at[key] = at
+
+    def take(self, key: str, other: Map, value: Any = ...) -> None:
+        """Set an item that comes from another mapping, its places included."""
+        self[key] = other[key] if value is ... else value
+        if key in other.at:
+            self.at[key] = other.at[key]
+
+    def like(self) -> Map:
+        """An empty mapping in the same place."""
+        empty = Map(place=self.place)
+        empty.at, empty.overrides = self.at, self.overrides
+        return empty
+
+    def clone(self) -> Map:
+        """A shallow copy that may be changed."""
+        copy = Map(self, self.place)
+        copy.at, copy.overrides = dict(self.at), self.overrides
+        return copy
+
+    def key_place(self, key: str) -> Place | None:
+        """Where the key stands."""
+        return self.at[key][0] if key in self.at else self.place
+
+    def value_place(self, key: str) -> Place | None:
+        """Where the value stands."""
+        return self.at[key][1] if key in self.at else self.place
+
+
+class Seq(list[Any]):
+    """A sequence. `place` is its own; `at` holds the place of each item."""
+
+    __slots__ = ("at", "place")
+
+    def __init__(
+        self, items: Iterable[Any] = (), place: Place | None = None, at: list[Place | None] | None = None
+    ) -> None:
+        super().__init__(items)
+        self.place = place
+        self.at: list[Place | None] = at if at is not None else [place] * len(self)
+
+    def add(self, value: Any, at: Place | None) -> None:
+        """Append an item that stands at this place."""
+        self.append(value)
+        self.at.append(at)
+
+    def items_at(self) -> Iterator[tuple[Any, Place | None]]:
+        """Items with their places."""
+        return zip(self, self.at, strict=True)
+
+
+def find_place(tree: Any, path: Iterable[str | int]) -> Place | None:
+    """Where the node at `path` stands; where there is none, its nearest parent."""
+    node, place = tree, getattr(tree, "place", None)
+    for step in path:
+        if isinstance(node, Map) and isinstance(step, str) and step in node:
+            place = node.key_place(step) or place
+            node = node[step]
+        elif isinstance(node, Seq) and isinstance(step, int) and step < len(node):
+            place = node.at[step] or place
+            node = node[step]
+        else:
+            break
+    return place
+
+
+class Texts:
+    """The text of each file read, for the source line of an error."""
+
+    def __init__(self) -> None:
+        self._lines: dict[str, list[str]] = {}
+
+    def add(self, file: str, text: str) -> None:
+        """Remember the text of a file."""
+        self._lines[file] = text.splitlines()
+
+    def line(self, place: Place | None) -> str | None:
+        """The source line of a place."""
+        lines = self._lines.get(place.file) if place else None
+        return lines[place.line - 1] if lines and place and 0 < place.line <= len(lines) else None
+
+
+def read(path: str, texts: Texts) -> str:
+    """The text of a Compose file, `-` being standard input; raises a ComposeError that says why it cannot be read."""
+    try:
+        data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == "-" else _read_file(path)
+    except FileNotFoundError:
+        hint = "check the path given by -f or COMPOSE_FILE"
+        raise ComposeError("E001", f"cannot open {display_path(path)}: no such file", hint=hint) from None
+    except OSError as error:
+        raise ComposeError(
+            "E002", f"cannot read {display_path(path)}: {(error.strerror or str(error)).lower()}"
+        ) from error
+    if len(data) > MAX_BYTES:
+        raise ComposeError("E002", f"cannot read {display_path(path)}: larger than {MAX_BYTES >> 20} MiB")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        column = error.start - data.rfind(b"\n", 0, error.start)
+        at = Place(path, line, column)
+        raise ComposeError("E002", "the file is not UTF-8 text", at=at, hint="save it as UTF-8") from None
+    texts.add(path, text)
+    return text
+
+
+def _read_file(path: str) -> bytes:
+    # O_NONBLOCK: a FIFO that no one writes to must not hang the command.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as file:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(21, "it is a directory")
+        os.set_blocking(descriptor, True)
+        return file.read(MAX_BYTES + 1)
+
+
+def parse(text: str, file: str) -> list[Any]:
+    """The documents of a YAML stream as trees."""
+    import yaml
+
+    loader_class: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        loader = loader_class(text)
+    except yaml.YAMLError as error:
+        raise _syntax_error(error, text, file) from None
+    try:
+        return list(_Composer(loader, file).documents())
+    except yaml.YAMLError as error:
+        raise _syntax_error(error, text, file) from None
+    finally:
+        loader.dispose()
+
+
+def _syntax_error(error: Any, text: str, file: str) -> ComposeError:
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
+    context = getattr(error, "context", None)
+    if mark is None:
+        position = getattr(error, "position", 0)
+        line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
+    else:
+        line, column = mark.line + 1, mark.column + 1
+    lines = text.splitlines()
+    source = lines[line - 1] if line <= len(lines) else ""
+    hint = "indent with spaces: YAML allows no tabs" if "\t" in source[:column] else None
+    if not hint and "mapping values are not allowed" in problem:
+        hint = "quote the value if it holds ': ', or check the indentation"
+    if hint is None and source[column - 1 : column] in ("@", "`", "%"):
+        hint = f"quote a value that starts with {source[column - 1]}"
+    message = f"invalid YAML: {problem}" + (f" ({context})" if context else "")
+    return ComposeError("E003", message, at=Place(file, line, column), line_text=source or None, hint=hint)
+
+
+class _Composer:
+    """Builds trees from the parser's events, so that aliases, tags and limits are ours to decide."""
+
+    def __init__(self, parser: Any, file: str) -> None:
+        self._next = parser.get_event
+        self._file = file
+        self._anchors: dict[str, Any] = {}
+        self._open: set[str] = set()
+        self._nodes = 0
+        self._sizes: dict[int, int] = {}
+        self._measured: list[Any] = []  # keeps what was measured alive, so that no id is used twice
+
+    def documents(self) -> Iterator[Any]:
+        """Each document's tree."""
+        while (event := self._next()) is not None and type(event).__name__ != "StreamEndEvent":
+            if type(event).__name__ != "DocumentStartEvent":
+                continue
+            self._anchors, self._open = {}, set()
+            tree = self._node(self._next(), 0)
+            yield tree.value if isinstance(tree, _Tagged) else tree
+
+    def _place(self, event: Any) -> Place:
+        mark = event.start_mark
+        return Place(self._file, mark.line + 1, mark.column + 1)
+
+    def _fail(self, code: str, message: str, event: Any, hint: str | None = None, width: int = 1) -> ComposeError:
+        return ComposeError(code, message, at=self._place(event), hint=hint, width=width)
+
+    def _node(self, event: Any, depth: int) -> Any:
+        name = type(event).__name__
+        if name == "AliasEvent":
+            return self._alias(event)
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise self._fail("E006", f"the file has more than {MAX_NODES} nodes", event)
+        if depth > MAX_DEPTH:
+            raise self._fail("E006", f"nested more than {MAX_DEPTH} levels deep", event)
+        anchor = event.anchor
+        if name == "ScalarEvent":
+            value = _scalar(event)
+        else:
+            if anchor:
+                self._open.add(anchor)
+            value = self._mapping(event, depth) if name == "MappingStartEvent" else self._sequence(event, depth)
+            self._open.discard(anchor)
+        if anchor:
+            self._anchors[anchor] = value
+        tag = event.tag
+        return _Tagged(tag, value) if tag in ("!reset", "!override") else value
+
+    def _alias(self, event: Any) -> Any:
+        name = event.anchor
+        if name in self._open:
+            raise self._fail("E006", f"anchor {name!r} contains itself", event)
+        if name not in self._anchors:
+            raise self._fail(
+                "E003", f"unknown anchor {name!r}", event, "define it with '&' before the '*' that uses it"
+            )
+        value = self._anchors[name]
+        self._nodes += self._size(value)
+        if self._nodes > MAX_NODES:
+            raise self._fail("E006", f"aliases expand to more than {MAX_NODES} nodes", event)
+        return value
+
+    def _size(self, value: Any) -> int:
+        """How many nodes a finished tree expands to, each alias counted as often as it is used."""
+        if not isinstance(value, (Map, Seq)):
+            return 1
+        if id(value) not in self._sizes:
+            size = 1 + sum(map(self._size, value.values() if isinstance(value, Map) else value))
+            self._sizes[id(value)] = size
+            self._measured.append(value)
+        return self._sizes[id(value)]
+
+    def _sequence(self, event: Any, depth: int) -> Seq:
+        sequence = Seq(place=self._place(event))
+        while type(item := self._next()).__name__ != "SequenceEndEvent":
+            place = self._place(item)
+            value = self._node(item, depth + 1)
+            if isinstance(value, _Tagged):
+                if value.tag == "!reset":
+                    continue
+                value = value.value
+            sequence.add(value, place)
+        return sequence
+
+    def _mapping(self, event: Any, depth: int) -> Map:
+        mapping = Map(place=self._place(event))
+        merged: list[Map] = []
+        lines: dict[str, Any] = {}
+        while type(key_event := self._next()).__name__ != "MappingEndEvent":
+            key = self._key(key_event, depth)
+            if key in lines:
+                first = lines[key].start_mark.line + 1
+                message = f'mapping key "{key}" already defined at line {first}'
+                raise self._fail("E004", message, key_event, "remove one of the two", len(key))
+            lines[key] = key_event
+            value_event = self._next()
+            place = (self._place(key_event), self._place(value_event))
+            value = self._node(value_event, depth + 1)
+            if key == _MERGE and getattr(key_event, "implicit", (True, False))[0]:
+                merged = self._merge_sources(value, value_event)
+                continue
+            if isinstance(value, _Tagged):
+                if value.tag == "!override":
+                    mapping.overrides |= {key}
+                value = RESET if value.tag == "!reset" else value.value
+            mapping.put(key, value, place)
+        for source in merged:
+            for key in source:
+                if key not in mapping:
+                    mapping.take(key, source)
+                    mapping.overrides |= source.overrides & {key}
+        return mapping
+
+    def _key(self, event: Any, depth: int) -> str:
+        key = self._node(event, depth + 1)
+        if isinstance(key, str) and not isinstance(key, Timestamp):
+            return str(key)
+        text = getattr(event, "value", None)
+        hint = f'write "{text}":' if text else "keys of a Compose file are strings"
+        raise self._fail("E005", f"key {text or 'of this mapping'} is not a string", event, hint, len(text or "-"))
+
+    def _merge_sources(self, value: Any, event: Any) -> list[Map]:
+        sources = list(value) if isinstance(value, Seq) else [value]
+        if not all(isinstance(source, Map) for source in sources):
+            raise self._fail("E003", "a merge key '<<' takes a mapping or a list of mappings", event)
+        return sources
+
+
+class _Tagged:
+    __slots__ = ("tag", "value")
+
+    def __init__(self, tag: str, value: Any) -> None:
+        self.tag = tag
+        self.value = value
+
+
+def _scalar(event: Any) -> Any:
+    text, tag = event.value, event.tag
+    if tag is None or tag == "!":
+        return resolve(text) if event.implicit[0] and tag is None else text
+    if tag in ("!reset", "!override"):
+        return resolve(text) if event.style in (None, "") else text
+    short = tag.removeprefix("tag:yaml.org,2002:")
+    if short == "float" and isinstance(number := resolve(text), (int, float)):
+        return float(number)
+    if short in ("int", "bool", "null", "float"):
+        return resolve(text)
+    if short == "binary":
+        import base64
+
+        return base64.b64decode(text).decode("utf-8", "replace")
+    return text
+
+
+def resolve(text: str) -> Any:
+    """The value of a plain scalar."""
+    first = text[:1]
+    if first not in "0123456789+-.":
+        return _WORDS.get(text, text) if len(text) <= 5 else text
+    if text in _WORDS:
+        return _WORDS[text]
+    plain = text.replace("_", "")
+    if _INTEGER.fullmatch(plain):
+        value = _integer(plain)
+        if -(1 << 63) <= value < 1 << 64:
+            return value
+    if _TIMESTAMP.fullmatch(text) and _is_date(text):
+        return Timestamp(text)
+    if _FLOAT.fullmatch(plain):
+        return float(plain)
+    return text
+
+
+def _integer(text: str) -> int:
+    sign = -1 if text[0] == "-" else 1
+    digits = text.lstrip("+-").lower()
+    if len(digits) > 1 and digits[0] == "0" and digits[1].isdigit():
+        return sign * int(digits, 8)
+    return sign * int(digits, 0)
+
+
+def _is_date(text: str) -> bool:
+    month, day = re.split("[-Tt ]", text)[1:3]
+    return 1 <= int(month) <= 12 and 1 <= int(day) <= 31
+
+
+def format_scalar(value: Any) -> str:
+    """A scalar as Go prints it with %v: what becomes of a number in `environment` or `labels`."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return format_float(value)
+    return "" if value is None else str(value)
+
+
+def format_float(value: float) -> str:
+    """A float in Go's %v: shortest digits, an exponent from 1e+21 up."""
+    if value != value:
+        return "NaN"
+    if value in (float("inf"), float("-inf")):
+        return "+Inf" if value > 0 else "-Inf"
+    if value == 0 or 1e-4 <= abs(value) < 1e21:
+        from decimal import Decimal
+
+        text = format(Decimal(repr(value)), "f")
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    digits, exponent = f"{value!r}e0".split("e")[:2] if "e" in repr(value) else f"{value:.17e}".split("e")
+    digits = digits.removesuffix(".0")
+    return f"{digits}e{int(exponent):+03d}"

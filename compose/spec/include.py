@@ -1,0 +1,88 @@
+"""`include`: other projects' files, each with its own directory and environment, under the file that names them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from compose.errors import ComposeError, Place, display_path
+from compose.spec import dotenv, paths
+from compose.spec.document import Map, Seq
+
+if TYPE_CHECKING:
+    from compose.spec.layers import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class Include:
+    """One included project."""
+
+    files: tuple[str, ...]
+    project_directory: str
+    environment: Mapping[str, str]
+
+
+def includes(
+    layer: Map, working_dir: str, environment: Mapping[str, str], including: tuple[str, ...], reader: Reader
+) -> Iterator[Include]:
+    """The projects that a layer includes; `including` are the files we are in, to find cycles."""
+    entries = layer.get("include")
+    if not isinstance(entries, Seq):
+        return
+    for entry, at in entries.items_at():
+        yield _include(entry, at, working_dir, environment, including, reader)
+
+
+def _listed(value: Any) -> list[str]:
+    return [str(item) for item in value] if isinstance(value, Seq) else [str(value)] if value else []
+
+
+def _include(
+    entry: Any,
+    at: Place | None,
+    working_dir: str,
+    environment: Mapping[str, str],
+    including: tuple[str, ...],
+    reader: Reader,
+) -> Include:
+    settings = entry if isinstance(entry, Map) else Map({"path": entry})
+    written = _listed(settings.get("path"))
+    if not written:
+        raise ComposeError("E014", "include lacks a path", at=at, line_text=reader.texts.line(at))
+    files = []
+    for path in written:
+        if paths.is_remote(path) or path.startswith("oci://"):
+            hint = "download the file and name its path"
+            raise ComposeError("E001", f"cannot include {path}: remote files are not supported", at=at, hint=hint)
+        file = paths.resolve(path, working_dir)
+        if file in including:
+            chain = " includes ".join(display_path(f) for f in (*including, file))
+            raise ComposeError("E042", f"include cycle: {chain}", at=at, line_text=reader.texts.line(at))
+        if not os.path.exists(file):
+            message = f"cannot include {display_path(file)}: no such file"
+            raise ComposeError("E001", message, at=at, line_text=reader.texts.line(at))
+        files.append(file)
+    directory = settings.get("project_directory")
+    directory = paths.resolve(directory, working_dir) if directory else os.path.dirname(files[0])
+    values = _environment(settings, directory, working_dir, environment, at, reader)
+    return Include(tuple(files), directory, {**values, **environment})
+
+
+def _environment(
+    settings: Map,
+    directory: str,
+    working_dir: str,
+    environment: Mapping[str, str],
+    at: Place | None,
+    reader: Reader,
+) -> dict[str, str]:
+    named = [paths.resolve(path, working_dir) for path in _listed(settings.get("env_file")) if path != "/dev/null"]
+    if "env_file" not in settings:
+        default = os.path.join(directory, ".env")
+        named = [default] if os.path.isfile(default) else []
+    values: dict[str, str] = {}
+    for path in named:
+        values |= dotenv.read(path, {**values, **environment}, at=at, warnings=reader.warnings)
+    return values

@@ -1,0 +1,134 @@
+"""Reads files into layers, one per YAML document: parsed, interpolated, checked, in canonical form, and merged in order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from compose.errors import ComposeError, ComposeErrors, Place, Warning
+from compose.spec import document
+from compose.spec.canonical import canonicalize
+from compose.spec.document import Map, Texts
+from compose.spec.extends import Extender
+from compose.spec.include import includes
+from compose.spec.interpolate import Interpolator
+from compose.spec.merge import merge, settle
+from compose.spec.paths import resolve_project
+from compose.spec.validate import validate
+
+
+class Reader:
+    """Turns lists of files into merged trees; keeps their texts and what was worth a warning."""
+
+    def __init__(self, *, interpolate: bool = True, resolve_paths: bool = True) -> None:
+        self.texts = Texts()
+        self.warnings: list[Warning] = []
+        self._interpolate = interpolate
+        self._resolve_paths = resolve_paths
+
+    def load(
+        self,
+        files: tuple[str, ...],
+        working_dir: str,
+        environment: Mapping[str, str],
+        including: tuple[str, ...] = (),
+    ) -> Map:
+        """The files as one tree: what they include, extend and override done, paths absolute."""
+        merged: Map | None = None
+        count = 0
+        for file in files:
+            extender = Extender(self, working_dir, environment, file)
+            for layer in self.documents(file, environment, is_first=merged is None):
+                extended = extender.apply(layer)
+                base = self._included(extended, file, working_dir, environment, (*including, file))
+                layer_tree = merge(base, extended, self.texts)
+                layer_tree.pop("include", None)
+                merged = merge(merged, layer_tree, self.texts) if merged is not None else layer_tree
+                count += 1 + (base is not None) + extender.has_extended
+        if merged is None:
+            raise ComposeError("E010", "empty compose file", at=Place(files[-1], 1, 1) if files else None)
+        tree: Map = settle(merged)
+        if count > 1:
+            # Layers were checked on their own, where a key may be missing or null; now nothing more will complete them.
+            raise_all(validate(tree, self.texts))
+        return resolve_project(tree, working_dir) if self._resolve_paths else tree
+
+    def documents(self, file: str, environment: Mapping[str, str], *, is_first: bool = True) -> list[Map]:
+        """The documents of one file, each checked and in canonical form."""
+        trees = document.parse(document.read(file, self.texts), file)
+        layers: list[Map] = []
+        errors: list[ComposeError] = []
+        for tree in trees:
+            if tree is None and len(trees) > 1:
+                continue
+            layer, problems = self._layer(tree, file, environment, is_partial=not is_first or bool(layers))
+            layers.append(layer)
+            errors += problems
+        raise_all(errors)
+        return layers
+
+    def interpolated(self, file: str, environment: Mapping[str, str]) -> list[Any]:
+        """The documents of one file with variables replaced, not checked further."""
+        trees = document.parse(document.read(file, self.texts), file)
+        interpolator = Interpolator(environment, self.texts)
+        result = [interpolator.tree(tree) for tree in trees] if self._interpolate else trees
+        raise_all(interpolator.errors)
+        self.warnings += interpolator.warnings
+        return result
+
+    def _layer(
+        self, tree: Any, file: str, environment: Mapping[str, str], *, is_partial: bool
+    ) -> tuple[Map, list[ComposeError]]:
+        if not isinstance(tree, Map):
+            at = getattr(tree, "place", None) or Place(file, 1, 1)
+            message = "empty compose file" if tree is None else "top-level object must be a mapping"
+            hint = "a Compose file starts with a key such as services:"
+            return Map(), [ComposeError("E010", message, at=at, line_text=self.texts.line(at), hint=hint)]
+        errors: list[ComposeError] = []
+        if self._interpolate:
+            interpolator = Interpolator(environment, self.texts)
+            tree = interpolator.tree(tree)
+            errors += interpolator.errors
+            self.warnings += interpolator.warnings
+        errors += validate(tree, self.texts, is_partial=is_partial)
+        if errors:
+            return tree, in_order(errors)
+        if "version" in tree:
+            message = (
+                "the attribute `version` is obsolete, it will be ignored, please remove it to avoid potential confusion"
+            )
+            self.warnings.append(Warning(tree.key_place("version"), message))
+            tree.pop("version")
+        layer, errors, warnings = canonicalize(tree, self.texts)
+        self.warnings += warnings
+        return layer, in_order(errors)
+
+    def _included(
+        self, layer: Map, file: str, working_dir: str, environment: Mapping[str, str], including: tuple[str, ...]
+    ) -> Map | None:
+        merged: Map | None = None
+        for include in includes(layer, working_dir, environment, including, self):
+            tree = self.load(include.files, include.project_directory, include.environment, including)
+            for key in ("name", "version", "include"):
+                tree.pop(key, None)
+            merged = merge(merged, tree, self.texts) if merged is not None else tree
+        return merged
+
+
+def raise_all(errors: list[ComposeError]) -> None:
+    """Raise the errors, if any: one as it is, several together."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ComposeErrors(errors)
+
+
+def in_order(errors: list[ComposeError]) -> list[ComposeError]:
+    """Errors in the order of the file."""
+    return sorted(errors, key=lambda error: (error.at.file, error.at.line, error.at.column) if error.at else ("", 0, 0))
+
+
+def directory_of(file: str, default: str) -> str:
+    """The directory of a file; that of standard input is the default."""
+    return default if file == "-" else os.path.dirname(os.path.abspath(file))

@@ -1,0 +1,161 @@
+"""Loads a project: the table of contents of this package.
+
+    discover → read (document → interpolate → validate → canonical → extends → include → merge → paths)
+             → defaults → profiles → consistency → environment → models
+
+`discover` alone is cheap and enough for commands that work on what exists. `docs/loading.md` shows each phase.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from compose.errors import ComposeError, Place, Warning, dotted
+from compose.spec.consistency import Consistency
+from compose.spec.defaults import add_defaults, resolve_environment
+from compose.spec.discover import Discovered, LoadOptions, discover, normalize_name
+from compose.spec.document import Map, Texts, find_place, format_scalar
+from compose.spec.layers import Reader, in_order, raise_all
+from compose.spec.profiles import enabled, used_resources
+
+if TYPE_CHECKING:
+    from compose.model.project import Project
+
+__all__ = ["Discovered", "LoadOptions", "discover", "load", "load_tree"]
+
+_SECTIONS = ("services", "networks", "volumes", "secrets", "configs", "models")
+
+
+class Loaded:
+    """A project as a canonical tree, before the models: what `config --no-interpolate` prints."""
+
+    def __init__(self, found: Discovered, tree: Map, reader: Reader) -> None:
+        self.found = found
+        self.tree = tree
+        self.texts = reader.texts
+        self.warnings = [*found.warnings, *reader.warnings]
+
+
+def load(options: LoadOptions) -> Project:
+    """The project that the options describe; raises a ComposeError, or several in a ComposeErrors."""
+    loaded = load_tree(options)
+    found, tree = loaded.found, loaded.tree
+    services: Map = tree.get("services") or Map()
+    active = enabled(services, found.profiles, options.services)
+    if options.check_consistency:
+        raise_all(in_order(Consistency(tree, active, loaded.texts).check()))
+    if options.resolve_environment:
+        tree = _with_environment(tree, active, found, loaded.warnings)
+    return _project(loaded, tree, active, options)
+
+
+def load_tree(options: LoadOptions) -> Loaded:
+    """The project's canonical tree: all files merged, paths absolute, defaults filled in."""
+    found = discover(options)
+    reader = Reader(interpolate=options.interpolate, resolve_paths=options.resolve_paths)
+    tree = reader.load(found.files, found.working_dir, found.environment)
+    name = found.name
+    if not found.is_named and isinstance(tree.get("name"), str):
+        name = normalize_name(tree["name"]) or name
+    if not name:
+        hint = "give one with -p, or write name: at the top of the file"
+        raise ComposeError("E060", "project name must not be empty", hint=hint)
+    tree["name"] = name
+    tree.setdefault("services", Map())
+    if options.normalize:
+        tree = add_defaults(tree, name, found.working_dir, found.environment)
+    return Loaded(found, tree, reader)
+
+
+def _with_environment(tree: Map, active: set[str], found: Discovered, warnings: list[Warning]) -> Map:
+    result = tree.clone()
+    services = result["services"].clone()
+    for name in services:
+        if name in active:
+            services[name] = resolve_environment(services[name], found.environment, warnings)
+    result["services"] = services
+    return result
+
+
+def _project(loaded: Loaded, tree: Map, active: set[str], options: LoadOptions) -> Project:
+    from pydantic import ValidationError
+
+    from compose.model.project import Project
+
+    found = loaded.found
+    services = {name: {**service, "name": name} for name, service in tree["services"].items()}
+    for service in services.values():
+        service.pop("extends", None)
+        service.pop("pull_refresh_after", None)
+    data = {key: value for key, value in tree.items() if key in _SECTIONS or key.startswith("x-")}
+    data |= {
+        "name": tree["name"],
+        "services": {name: services[name] for name in services if name in active},
+        "disabled_services": {name: services[name] for name in services if name not in active},
+        "working_dir": found.working_dir,
+        "compose_files": found.files,
+        "env_files": found.env_files,
+        "profiles": found.profiles,
+        "environment": {**found.environment, "COMPOSE_PROJECT_NAME": tree["name"]},
+        "warnings": tuple(dict.fromkeys(loaded.warnings)),
+    }
+    if not options.all_resources:
+        used = used_resources(tree["services"][name] for name in active)
+        for section, keys in used.items():
+            data[section] = {key: value for key, value in (tree.get(section) or {}).items() if key in keys}
+    for section in _SECTIONS[1:]:
+        data[section] = {key: value or {} for key, value in (data.get(section) or {}).items()}
+    _read_contents(data, found)
+    try:
+        project = Project.model_validate(data)
+    except ValidationError as error:
+        raise_all(_model_errors(error, tree, loaded.texts))
+        raise
+    project.bind_places(lambda path: find_place(tree, path))
+    return project
+
+
+def _read_contents(data: dict[str, Any], found: Discovered) -> None:
+    """Give secrets and configs that come from a variable its value."""
+    for section in ("secrets", "configs"):
+        for key, value in data[section].items():
+            variable = value.get("environment")
+            if variable and variable in found.environment:
+                data[section][key] = {**value, "content": found.environment[variable]}
+
+
+def _model_errors(error: Any, tree: Map, texts: Texts) -> list[ComposeError]:
+    """What pydantic found wrong, at the places of the file."""
+    found = []
+    for problem in error.errors():
+        path = tuple("services" if step == "disabled_services" else step for step in problem["loc"])
+        path = tuple(step for step in path if step != "[key]")
+        at: Place | None = find_value_place(tree, path)
+        cause = problem.get("ctx", {}).get("error")
+        message = str(cause) if cause else problem["msg"].lower()
+        value = problem.get("input")
+        width = len(format_scalar(value)) if isinstance(value, (str, int, float)) else 1
+        found.append(
+            ComposeError(
+                "E016",
+                f"{dotted(path)}: {message}",
+                at=at,
+                path=dotted(path),
+                line_text=texts.line(at),
+                width=width or 1,
+            )
+        )
+    return in_order(found)
+
+
+def find_value_place(tree: Map, path: tuple[Any, ...]) -> Place | None:
+    """Where the value at a path stands, rather than its key."""
+    node: Any = tree
+    for step in path[:-1]:
+        try:
+            node = node[step]
+        except (KeyError, IndexError, TypeError):
+            return find_place(tree, path)
+    if isinstance(node, Map) and path and path[-1] in node:
+        return node.value_place(path[-1])
+    return find_place(tree, path)

@@ -1,0 +1,128 @@
+"""Relative paths to absolute ones. Each file's paths are relative to its project directory, not to where it lies."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any
+
+from compose.spec.document import RESET, Map, Seq
+
+_REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|git@|github\.com/|[^/]+@[^/]+:")
+_WINDOWS = re.compile(r"[a-zA-Z]:[\\/]|\\\\")
+_CONTEXT_SCHEMES = ("docker-image://", "oci-layout://", "service:", "target:")
+
+
+def resolve(path: str, directory: str) -> str:
+    """An absolute path; `~` is the home directory."""
+    if path == "~" or path.startswith("~/"):
+        return os.path.normpath(os.path.expanduser(path))
+    if os.path.isabs(path) or _WINDOWS.match(path):
+        return path
+    return os.path.normpath(os.path.join(directory, path))
+
+
+def is_remote(path: str) -> bool:
+    """Whether a build context is a URL or a Git reference rather than a directory."""
+    return bool(_REMOTE.match(path))
+
+
+def resolve_service(service: Map, directory: str) -> Map:
+    """A service with absolute paths."""
+    result = service.clone()
+    _update(result, "env_file", lambda entry: _with(entry, "path", directory), each=True)
+    _update(result, "label_file", lambda path: resolve(path, directory), each=True)
+    _update(result, "build", lambda build: _resolve_build(build, directory))
+    _update(result, "volumes", lambda mount: _resolve_mount(mount, directory), each=True)
+    _update(result, "extends", lambda extends: extends)
+    develop = result.get("develop")
+    if isinstance(develop, Map) and isinstance(develop.get("watch"), Seq):
+        copy = develop.clone()
+        _update(copy, "watch", lambda trigger: _with(trigger, "path", directory), each=True)
+        result["develop"] = copy
+    return result
+
+
+def _update(node: Map, key: str, change: Any, *, each: bool = False) -> None:
+    value = node.get(key)
+    if value is None or value is RESET:
+        return
+    if each and isinstance(value, Seq):
+        node[key] = Seq([change(item) for item in value], value.place, value.at)
+    elif not each:
+        node[key] = change(value)
+
+
+def _with(node: Any, key: str, directory: str) -> Any:
+    if not isinstance(node, Map) or not node.get(key):
+        return node
+    copy = node.clone()
+    copy[key] = resolve(copy[key], directory)
+    return copy
+
+
+def _resolve_build(build: Any, directory: str) -> Any:
+    if not isinstance(build, Map):
+        return build
+    copy = build.clone()
+    context = copy.get("context")
+    if isinstance(context, str) and context and not is_remote(context) and not context.startswith(_CONTEXT_SCHEMES):
+        copy["context"] = resolve(context, directory)
+    contexts = copy.get("additional_contexts")
+    if isinstance(contexts, Map):
+        resolved = contexts.clone()
+        for name, value in contexts.items():
+            if value and value is not RESET and not is_remote(value) and not value.startswith(_CONTEXT_SCHEMES):
+                resolved[name] = resolve(value, directory)
+        copy["additional_contexts"] = resolved
+    keys = copy.get("ssh")
+    if isinstance(keys, Map):
+        resolved = keys.clone()
+        for name, value in keys.items():
+            if value and value is not RESET:
+                resolved[name] = resolve(value, directory)
+        copy["ssh"] = resolved
+    return copy
+
+
+def _resolve_mount(mount: Any, directory: str) -> Any:
+    if not isinstance(mount, Map) or mount.get("type") != "bind":
+        return mount
+    source = mount.get("source") or ""
+    return mount if source.startswith("\\\\") else _with(mount, "source", directory)
+
+
+def resolve_project(tree: Map, directory: str) -> Map:
+    """A project with absolute paths."""
+    result = tree.clone()
+    services = result.get("services")
+    if isinstance(services, Map):
+        copy = services.clone()
+        for name, service in services.items():
+            if isinstance(service, Map):
+                copy[name] = resolve_service(service, directory)
+        result["services"] = copy
+    for section in ("configs", "secrets"):
+        if isinstance(result.get(section), Map):
+            copy = result[section].clone()
+            for name, value in copy.items():
+                copy[name] = _with(value, "file", directory)
+            result[section] = copy
+    if isinstance(result.get("volumes"), Map):
+        copy = result["volumes"].clone()
+        for name, value in copy.items():
+            copy[name] = _resolve_volume(value, directory)
+        result["volumes"] = copy
+    return result
+
+
+def _resolve_volume(volume: Any, directory: str) -> Any:
+    """A local volume that is really a bind mount names a directory of the host."""
+    if not isinstance(volume, Map) or volume.get("driver", "local") != "local":
+        return volume
+    options = volume.get("driver_opts")
+    if not isinstance(options, Map) or options.get("o") != "bind" or not options.get("device"):
+        return volume
+    copy = volume.clone()
+    copy["driver_opts"] = _with(options, "device", directory)
+    return copy

@@ -1,0 +1,202 @@
+"""Checks a tree against the grammar and reports every problem at once, each with its place and what was expected."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from compose.errors import ComposeError, Place, dotted
+from compose.spec.document import RESET, Map, Seq, Texts, Timestamp, format_scalar
+from compose.spec.grammar import PROJECT, Shape
+
+Path = tuple[str | int, ...]
+
+_ARTICLES = {
+    "string": "a string",
+    "integer": "an integer",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+    "array": "a list",
+    "object": "a mapping",
+}
+
+
+def validate(tree: Any, texts: Texts, *, is_partial: bool = False) -> list[ComposeError]:
+    """Problems of a whole file; a partial one, which completes another, may lack required keys and hold nulls."""
+    return Checker(texts, is_partial=is_partial).check(tree, PROJECT)
+
+
+class Checker:
+    """Walks a tree and its shape together, collecting problems."""
+
+    def __init__(self, texts: Texts, *, is_partial: bool = False) -> None:
+        self._texts = texts
+        self._is_partial = is_partial
+        self.errors: list[ComposeError] = []
+
+    def check(self, node: Any, shape: Shape, path: Path = (), place: Place | None = None) -> list[ComposeError]:
+        """Check a node; returns all problems found so far."""
+        place = place or getattr(node, "place", None)
+        if self._is_partial and (node is None or node is RESET):
+            return self.errors
+        if not _has_type(node, shape.types):
+            self._wrong_type(node, shape, path, place)
+        elif isinstance(node, Map):
+            self._check_map(node, shape, path)
+        elif isinstance(node, Seq):
+            self._check_seq(node, shape, path)
+        else:
+            self._check_value(node, shape, path, place)
+        return self.errors
+
+    def _check_map(self, node: Map, shape: Shape, path: Path) -> None:
+        if shape.is_open:
+            return
+        is_partial, self._is_partial = self._is_partial, self._is_partial or "extends" in node
+        for key, value in node.items():
+            inner = shape.fields.get(key) if shape.fields is not None else None
+            if inner is None and shape.keys is not None and shape.keys.search(key):
+                inner = shape.values
+            if inner is not None:
+                self.check(value, inner, (*path, key), node.value_place(key))
+            elif not (shape.accepts_extensions and key.startswith("x-")):
+                self._unknown_key(node, key, shape, path)
+        for key in shape.required:
+            if key not in node and not self._is_partial:
+                self._add("E014", f'{_subject(path)} lacks the key "{key}"', path, node.place, hint=f"add {key}:")
+        self._is_partial = is_partial
+
+    def _check_seq(self, node: Seq, shape: Shape, path: Path) -> None:
+        if shape.is_open or shape.items is None:
+            return
+        for index, (item, place) in enumerate(node.items_at()):
+            self.check(item, shape.items, (*path, index), place)
+        if shape.unique and len(node) > 1:
+            self._check_unique(node, path)
+
+    def _check_unique(self, node: Seq, path: Path) -> None:
+        seen: dict[Any, int] = {}
+        for index, item in enumerate(node):
+            key = repr(item) if isinstance(item, (Map, Seq)) else (isinstance(item, str), item)
+            if key in seen:
+                message = f"{dotted(path)}: items {seen[key]} and {index} are equal"
+                self._add("E015", message, (*path, index), node.at[index], hint="remove one of the two")
+            else:
+                seen[key] = index
+
+    def _check_value(self, node: Any, shape: Shape, path: Path, place: Place | None) -> None:
+        if isinstance(node, str):
+            if shape.enum and node not in shape.enum:
+                allowed = " or ".join((", ".join(shape.enum[:-1]), shape.enum[-1])[len(shape.enum) == 1 :])
+                message = f'{dotted(path)}: "{node}" is not allowed'
+                self._add("E013", message, path, place, len(node), f"expected {allowed}", closest(node, shape.enum))
+            elif shape.pattern and not shape.pattern.search(node):
+                expected = f"expected {shape.example}" if shape.example else f"expected {shape.pattern.pattern}"
+                self._add("E013", f'{dotted(path)}: "{node}" is not allowed', path, place, len(node), expected)
+        elif isinstance(node, (int, float)) and not isinstance(node, bool):
+            self._check_range(node, shape, path, place)
+
+    def _check_range(self, node: float, shape: Shape, path: Path, place: Place | None) -> None:
+        expected = ""
+        if shape.minimum is not None and node < shape.minimum:
+            expected = f"expected at least {shape.minimum}"
+        elif shape.maximum is not None and node > shape.maximum:
+            expected = f"expected at most {shape.maximum}"
+        if expected:
+            self._add("E013", f"{dotted(path)}: {node} is out of range", path, place, len(str(node)), expected)
+
+    def _wrong_type(self, node: Any, shape: Shape, path: Path, place: Place | None) -> None:
+        types = [t for t in shape.types if t != "null"] or list(shape.types)
+        if len(types) > 1 and "string" in types and not isinstance(node, (Map, Seq)):
+            types = [t for t in types if t not in ("array", "object")]
+        expected = " or ".join(_ARTICLES[t] for t in types)
+        width = len(format_scalar(node)) if not isinstance(node, (Map, Seq)) else 1
+        hint: str | None = None
+        if isinstance(node, (int, float, Timestamp)) and types == ["string"]:
+            hint = f'quote it: "{_yaml_word(node)}"'
+        elif shape.example:
+            hint = f"for example {path[-1]}: {shape.example}" if path else None
+        message = f"{dotted(path) or 'the file'} must be {expected}, not {_describe(node)}"
+        self._add("E011", message, path, place, max(width, 1), f"expected {expected}", hint=hint)
+
+    def _unknown_key(self, node: Map, key: str, shape: Shape, path: Path) -> None:
+        if shape.fields is None:
+            message = f'{dotted(path)}: "{key}" is not a valid name'
+            names = "use letters, digits, '.', '_' and '-'"
+            self._add("E013", message, (*path, key), node.key_place(key), len(key), hint=names)
+            return
+        suggestion = closest(key, shape.fields)
+        owner = f'service "{path[1]}"' if len(path) == 2 and path[0] == "services" else dotted(path)
+        example = shape.fields[suggestion].example if suggestion else None
+        hint = f"{suggestion}: {example}" if example else None
+        if not suggestion and shape.accepts_extensions:
+            hint = "remove it, or start it with 'x-' if it is your own"
+        message = f'unknown key "{key}" in {owner or "the file"}'
+        self._add("E012", message, (*path, key), node.key_place(key), len(key), None, suggestion, hint)
+
+    def _add(
+        self,
+        code: str,
+        message: str,
+        path: Path,
+        place: Place | None,
+        width: int = 1,
+        expected: str | None = None,
+        suggestion: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        error = ComposeError(
+            code,
+            message,
+            at=place,
+            path=dotted(path),
+            line_text=self._texts.line(place),
+            width=width,
+            expected=expected,
+            suggestion=suggestion,
+            hint=hint,
+        )
+        self.errors.append(error)
+
+
+def _has_type(node: Any, types: tuple[str, ...]) -> bool:
+    if isinstance(node, str):
+        return "string" in types and not isinstance(node, Timestamp)
+    if node is None:
+        return "null" in types
+    if isinstance(node, bool):
+        return "boolean" in types
+    if isinstance(node, int):
+        return "integer" in types or "number" in types
+    if isinstance(node, float):
+        return "number" in types or ("integer" in types and node.is_integer())
+    return ("object" if isinstance(node, Map) else "array") in types
+
+
+def _describe(node: Any) -> str:
+    if isinstance(node, Map):
+        return "a mapping"
+    if isinstance(node, Seq):
+        return "a list"
+    if isinstance(node, Timestamp):
+        return f"the date {node}"
+    if node is None:
+        return "empty"
+    return f'"{node}"' if isinstance(node, str) else f"{_yaml_word(node)}"
+
+
+def _yaml_word(node: Any) -> str:
+    return format_scalar(node)
+
+
+def _subject(path: Path) -> str:
+    return dotted(path) or "the file"
+
+
+def closest(word: str, candidates: Any) -> str | None:
+    """The candidate that the word most likely was meant to be."""
+    import difflib
+
+    lowered = {str(candidate).lower(): str(candidate) for candidate in candidates}
+    found = difflib.get_close_matches(word.lower().replace("-", "_"), lowered, 1, 0.7)
+    return lowered[found[0]] if found else None
