@@ -24,7 +24,7 @@ from engine.images.store import ImageStore
 from engine.kernel import procfs
 from engine.paths import Paths
 from engine.ports import NetworkDriver, VolumeDriver
-from engine.runtime import bundle, cgroup, client, liveness, netns, status, users
+from engine.runtime import bundle, cgroup, client, liveness, netns, status
 from engine.state import State
 from engine.types import (
     ContainerInfo,
@@ -315,7 +315,6 @@ class Containers:
         endpoints = self._networks.leases(row["id"])
         self._ensure_networks(endpoints)
         dns = {"dns": spec.dns, "dns_search": spec.dns_search, "dns_opt": spec.dns_opt}
-        passwd, group = users.read_databases(layer_dirs)
         return bundle.Inputs(
             id=row["id"],
             name=row["name"],
@@ -329,8 +328,8 @@ class Containers:
             netns=self._netns(row["id"], spec),
             services=self._networks.services(row["id"], endpoints, spec.ports, **dns),
             resolv_conf=self._networks.resolv_conf(endpoints, **dns),
-            passwd=passwd,
-            group=group,
+            passwd=snapshots.read_file(layer_dirs, "etc", "passwd"),
+            group=snapshots.read_file(layer_dirs, "etc", "group"),
             namespaces=self._shared_namespaces(spec),
         )
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Sequence
 from typing import Any
 
 from engine.errors import Unavailable
-from engine.kernel import mounts
+from engine.kernel import files, mounts
 from engine.paths import Paths
+
+FILE_LIMIT_BYTES = 4 << 20
 
 
 def prepare(paths: Paths, container_id: str, layer_dirs: Sequence[str]) -> dict[str, Any]:
@@ -58,6 +61,41 @@ def _mounted_view(lowerdirs: Sequence[str]) -> int:
         os.rmdir(target)
         for fd in held:
             os.close(fd)
+
+
+def read_file(layer_dirs: Sequence[str], directory: str, name: str) -> bytes:
+    """The content of `/<directory>/<name>` in an image, at most `FILE_LIMIT_BYTES`; nothing where there is no such file.
+
+    Looks into the layers, highest first; where links or deletions make that ambiguous, a view decides.
+    """
+    for layer in reversed(layer_dirs):
+        place = f"{layer}/{directory}"
+        try:
+            if not stat.S_ISDIR(os.lstat(place).st_mode) or _is_opaque(place):
+                return _read_in_view(layer_dirs, f"{directory}/{name}")
+            if not stat.S_ISREG(os.lstat(f"{place}/{name}").st_mode):
+                return _read_in_view(layer_dirs, f"{directory}/{name}")
+        except FileNotFoundError:
+            continue
+        with open(os.open(f"{place}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            return file.read(FILE_LIMIT_BYTES)
+    return b""
+
+
+def _is_opaque(directory: str) -> bool:
+    return "trusted.overlay.opaque" in os.listxattr(directory)
+
+
+def _read_in_view(layer_dirs: Sequence[str], path: str) -> bytes:
+    view = open_view(layer_dirs)
+    try:
+        # Not blocking: a FIFO in the place of the file must not hold us up.
+        with open(files.open_in_root(view, path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            return file.read(FILE_LIMIT_BYTES) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else b""
+    except (FileNotFoundError, NotADirectoryError):
+        return b""
+    finally:
+        os.close(view)
 
 
 def remove(path: str) -> None:

@@ -216,11 +216,9 @@ def _user(inputs: Inputs) -> tuple[int, int, list[int], str]:
     wanted = inputs.spec.user or inputs.image.user or "0"
     try:
         uid, gid, groups, home = users.resolve(wanted, inputs.passwd, inputs.group)
-        extra = [users.resolve(f"0:{name}", inputs.passwd, inputs.group)[1] for name in inputs.spec.group_add]
-    except LookupError as error:
-        raise InvalidInput(
-            f'cannot start "{inputs.name}": {error.args[0]}', hint="check 'user' and 'group_add'"
-        ) from error
+        extra = users.find_groups(list(inputs.spec.group_add), inputs.group)
+    except users.UserError as error:
+        raise InvalidInput(f'cannot start "{inputs.name}": {error.message}', hint=error.hint) from error
     return uid, gid, [*groups, *(number for number in extra if number not in groups)], home
 
 
@@ -238,7 +236,7 @@ def environment(inputs: Inputs, home: str) -> list[str]:
 
 def capability_names(spec: ContainerSpec) -> list[str]:
     """The capabilities the process may hold, as `CAP_…`: what is asked for and the host has to give."""
-    held = capabilities.bounding_set()
+    held = set(capabilities.to_names(capabilities.bounding_set()))
     known = set(capabilities.NUMBERS)
     wanted = set(known) if spec.privileged else {f"CAP_{name}" for name in DEFAULT_CAPABILITIES}
     if not spec.privileged:
