@@ -178,7 +178,7 @@ class Lab:
         self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         unshare(CLONE_NEWNET)
         self.paths = Paths(str(base / "root"), str(base / "run"))
-        self.dns: tuple[str, ...] = ()
+        self.dns: tuple[str, ...] = ("127.0.0.99",)  # where nobody listens
         self.outside = Namespace()
         self._make_way_out()
         self.state = State(self.paths.database)
