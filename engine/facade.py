@@ -142,10 +142,11 @@ class Engine:
         user: str | None = None,
         tty: bool = False,
         privileged: bool = False,
+        detach: bool = False,
     ) -> ExecSession:
-        """Run a command in a running container."""
+        """Run a command in a running container; with `detach` its input and output are /dev/null."""
         monitor = self._containers.monitor(ref)
-        return monitor.exec(argv, env=env, cwd=cwd, user=user, tty=tty, privileged=privileged)
+        return monitor.exec(argv, env=env, cwd=cwd, user=user, tty=tty, privileged=privileged, detach=detach)
 
     # ------------------------------------------------------------------------- networks and volumes
 
