@@ -86,8 +86,13 @@ class ImageStore:
         return self.layers.path(diff_id)
 
     def layer_dirs(self, image: Image) -> list[str]:
-        """The extracted directories of an image's layers, lowest first."""
-        return [self.layer_dir(diff_id) for diff_id in image.layers]
+        """The extracted directories of an image's layers, lowest first.
+
+        A layer that occurs twice (Docker's empty one often does) is given once, at its upper place, which hides the lower:
+        overlayfs refuses to mount one directory twice.
+        """
+        distinct = list(dict.fromkeys(reversed(image.layers)))
+        return [self.layer_dir(diff_id) for diff_id in reversed(distinct)]
 
     def find_layer(self, diff_id: str) -> LayerRef | None:
         """A layer that some image has, extracted and with its blob, held for this command; None where there is none."""

@@ -45,8 +45,6 @@ def unpack(source: Tree, path: str, copier: Copier, destination: str) -> None:
                     continue  # the archive's own root does not change the directory it is unpacked into
                 if copier.options.owner is not None:
                     entry.uid, entry.gid = copier.options.owner
-                if copier.options.latest_ns is not None:
-                    entry.mtime_ns = min(entry.mtime_ns, copier.options.latest_ns)
                 writer.write(entry, reader)
             writer.finish()
     finally:

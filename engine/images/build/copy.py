@@ -21,11 +21,10 @@ _SENDFILE_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """`owner` and `mode` None keep what the source has. No time later than `latest_ns` is written where it is given."""
+    """`owner` and `mode` None keep what the source has."""
 
     owner: tuple[int, int] | None = None
     mode: int | None = None
-    latest_ns: int | None = None
 
 
 class Copier:
@@ -86,8 +85,6 @@ class Copier:
                 file.write(content)
             os.fchown(fd, *(self.options.owner or (0, 0)))
             os.fchmod(fd, 0o644 if self.options.mode is None else self.options.mode)
-            if self.options.latest_ns is not None:
-                os.utime(fd, ns=(self.options.latest_ns, self.options.latest_ns))
         finally:
             os.close(fd)
 
@@ -102,8 +99,6 @@ class Copier:
                 os.mkdir(name, _DIRECTORY_MODE, dir_fd=parent)
                 os.chmod(name, _DIRECTORY_MODE, dir_fd=parent)
                 os.chown(name, *(self.options.owner or (0, 0)), dir_fd=parent)
-                if self.options.latest_ns is not None:
-                    os.utime(name, ns=(self.options.latest_ns, self.options.latest_ns), dir_fd=parent)
             elif not stat.S_ISDIR(found.st_mode):
                 raise InvalidInput(f"/{prefix} is in the image, and it is not a directory")
 
@@ -170,10 +165,8 @@ class Copier:
             os.chmod(name, mode, dir_fd=parent)
         for key, value in source.xattrs(entry).items():
             os.setxattr(f"/proc/self/fd/{parent}/{name}", key, value, follow_symlinks=False)
-        time = entry.stat.st_mtime_ns
-        if self.options.latest_ns is not None:
-            time = min(time, self.options.latest_ns)
-        os.utime(name, ns=(time, time), dir_fd=parent, follow_symlinks=False)
+        times = (entry.stat.st_mtime_ns, entry.stat.st_mtime_ns)
+        os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
 
     def _clear(self, target: str) -> None:
         """Remove what stands where a file, link or node goes."""

@@ -29,7 +29,7 @@ from engine.images.build.solve import (
     SolvedStage,
     Step,
 )
-from engine.images.build.workspace import Workspace, workspace
+from engine.images.build.workspace import Workspace, date_back, workspace
 from engine.images.config import timestamp
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Executor:
 
     def _work(self, step: Step, layers: tuple[str, ...]) -> tuple[str, ...]:
         """Do what a step says in a fresh upper directory, and make a layer of it if anything was written."""
-        lower = [self.cache.store.layer_dir(diff_id) for diff_id in layers]
+        lower = self._layer_dirs(layers)
         with _explained(step), workspace(self.directory, lower) as space:
             match step.work:
                 case RunWork():
@@ -197,7 +197,14 @@ class Executor:
                     self._make_directory(step.work, lower, space)
             if not os.listdir(space.upper):
                 return layers
+            if self.epoch is not None:
+                date_back(space.upper, self.epoch)
             return (*layers, self.cache.adopt(space.upper))
+
+    def _layer_dirs(self, layers: Sequence[str]) -> list[str]:
+        """The layers' directories, lowest first. Of one that occurs twice the upper counts; overlayfs would refuse both."""
+        distinct = list(dict.fromkeys(reversed(layers)))
+        return [self.cache.store.layer_dir(diff_id) for diff_id in reversed(distinct)]
 
     def _run(self, step: Step, work: RunWork, lower: list[str], space: Workspace) -> None:
         tail: deque[bytes] = deque()
@@ -231,9 +238,8 @@ class Executor:
         with ExitStack() as stack:
             root = Tree(stack.enter_context(mounted(lower, space.empty, space.upper, space.work)))
             source, matches = self._source(work, space, stack)
-            latest_ns = None if self.epoch is None else self.epoch * 10**9
             owner = None if work.chown is None else owner_in(root, work.chown)
-            copier = stack.enter_context(Copier(root, CopyOptions(owner, work.mode, latest_ns)))
+            copier = stack.enter_context(Copier(root, CopyOptions(owner, work.mode)))
             if len(matches) > 1 and not work.into_directory:
                 _refuse_several(root, work.destination, source, matches)
             for match in matches:
@@ -254,8 +260,7 @@ class Executor:
         else:
             layers = work.source.image.layers
             name = f"image {(*work.source.image.tags, work.source.image.id)[0]}"
-        dirs = [self.cache.store.layer_dir(diff_id) for diff_id in layers]
-        tree = Tree(stack.enter_context(mounted(dirs, space.empty)))
+        tree = Tree(stack.enter_context(mounted(self._layer_dirs(layers), space.empty)))
         matches: list[Match] = []
         for pattern in work.source.patterns:
             found = [match for match in tree.matches(pattern) if tree.lstat(match.path) is not None]
@@ -273,9 +278,8 @@ class Executor:
     def _make_directory(self, work: MakeDirectoryWork, lower: list[str], space: Workspace) -> None:
         with mounted(lower, space.empty, space.upper, space.work) as fd:
             root = Tree(fd)
-            latest_ns = None if self.epoch is None else self.epoch * 10**9
             owner = owner_in(root, work.user) if work.user else None
-            with Copier(root, CopyOptions(owner, None, latest_ns)) as copier:
+            with Copier(root, CopyOptions(owner)) as copier:
                 copier.make_directories(root.follow(work.path))
 
     def _check_running(self) -> None:
@@ -333,9 +337,11 @@ def owner_in(root: Tree, text: str) -> tuple[int, int]:
     """The numbers of `user[:group]`, looked up in the root's /etc/passwd and /etc/group. A bare number is both."""
     from engine.runtime import users
 
-    user, colon, _ = text.partition(":")
-    uid, gid, *_ = users.resolve(text, _read(root, "etc/passwd"), _read(root, "etc/group"))
-    return uid, uid if user.isdigit() and not colon else gid
+    try:
+        uid, gid, *_ = users.resolve(text, _read(root, "etc/passwd"), _read(root, "etc/group"))
+    except users.UserError as error:
+        raise InvalidInput(error.message, hint=error.hint) from error
+    return uid, uid if text.isascii() and text.isdigit() else gid
 
 
 def _read(root: Tree, path: str) -> bytes:

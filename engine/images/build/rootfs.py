@@ -23,7 +23,7 @@ def mounted(layer_dirs: Sequence[str], empty: str, upper: str | None = None, wor
     `empty` is an empty directory: overlayfs wants at least two layers to read and one to write over. Nothing is synced:
     a step that does not end is thrown away.
     """
-    lowerdirs = [*highest_first(layer_dirs), empty]
+    lowerdirs = [*reversed(layer_dirs), empty]
     fd = mounts.overlay(lowerdirs, upper, work, volatile=True)
     if fd is None:
         fd = _mounted_in_passing(lowerdirs, empty, upper, work)
@@ -31,11 +31,6 @@ def mounted(layer_dirs: Sequence[str], empty: str, upper: str | None = None, wor
         yield fd
     finally:
         os.close(fd)
-
-
-def highest_first(layer_dirs: Sequence[str]) -> list[str]:
-    """The order overlayfs wants. Of a layer that occurs twice the upper one counts; overlayfs would refuse both."""
-    return list(dict.fromkeys(reversed(layer_dirs)))
 
 
 def _mounted_in_passing(lowerdirs: list[str], target: str, upper: str | None, work: str | None) -> int:

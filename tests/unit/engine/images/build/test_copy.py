@@ -21,11 +21,11 @@ class Place:
         self.source.mkdir()
         self.root.mkdir()
 
-    def copy(self, path: str, destination: str, *, mode: int | None = None, latest_ns: int | None = None) -> None:
+    def copy(self, path: str, destination: str, *, mode: int | None = None) -> None:
         fds = [os.open(path, os.O_PATH | os.O_DIRECTORY) for path in (self.source, self.root)]
         try:
             source, root = Tree(fds[0]), Tree(fds[1])
-            with Copier(root, CopyOptions(ME, mode, latest_ns)) as copier:
+            with Copier(root, CopyOptions(ME, mode)) as copier:
                 for match in source.matches(path):
                     copier.copy(
                         source, Match(match.name, match.path), destination, into_directory=destination.endswith("/")
@@ -119,12 +119,6 @@ def test_modes_and_times_are_kept(place: Place) -> None:
     found = (place.root / "x/b").stat()
     assert (stat.S_IMODE(found.st_mode), found.st_mtime) == (0o4751, 2000)
     assert (place.root / "x/sub").stat().st_mtime == 3000
-
-
-def test_no_time_is_later_than_the_epoch_that_was_asked_for(place: Place) -> None:
-    os.utime(place.source / "d/b", (1000, 2000))
-    place.copy("d", "/x", latest_ns=5000 * 10**9)
-    assert {path.stat().st_mtime for path in (place.root / "x").rglob("*")} == {2000, 5000}
 
 
 def test_links_are_copied_as_links_but_a_source_that_is_one_is_followed(place: Place) -> None:
