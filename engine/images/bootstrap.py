@@ -114,7 +114,7 @@ def bootstrap(
     suite = suite or _suite_of(wanted, host_suite)
     architecture = _architecture(arch)
     is_slim = wanted.repository != "library/debian" or (wanted.tag or "").endswith("-slim")
-    archive = DebianArchive(os.environ.get("UMIAK_CACHE") or os.path.join(store.paths.cache, "apt"))
+    archive = DebianArchive(os.path.join(os.environ.get("UMIAK_CACHE") or store.paths.cache, "apt"))
     with full_disk_explained(f"packages for {wanted.familiar}", store.paths.root):
         selection = archive.select(suite, host_suite, architecture, _names(packages), report)
         recipe = _recipe(selection, architecture, is_slim)
@@ -316,7 +316,7 @@ def _install(
         user="root",
         output=output,
         network=False,
-        mounts=[Mount("bind", DEBS, os.path.dirname(next(iter(paths.values()))), read_only=True)],
+        mounts=[Mount("bind", DEBS, os.path.realpath(os.path.dirname(next(iter(paths.values())))), read_only=True)],
     )
     if code != 0:
         raise Unavailable(

@@ -72,10 +72,9 @@ def created_at(document: Mapping[str, Any]) -> float:
     text = _string(document, "created")
     if not text:
         return 0.0
-    whole, _, fraction = text.removesuffix("Z").partition(".")
     try:
-        stamp = datetime.datetime.fromisoformat(text if "+" in text or "-" in fraction else f"{whole}+00:00")
-        return max(stamp.timestamp(), 0.0)
+        moment = datetime.datetime.fromisoformat(text)
+        return max(moment.replace(tzinfo=moment.tzinfo or datetime.UTC).timestamp(), 0.0)
     except (ValueError, OverflowError) as error:
         raise InvalidInput(f"the image configuration has an unreadable creation time {text!r}") from error
 

@@ -44,7 +44,9 @@ class Reference:
         if not _REPOSITORY.fullmatch(repository):
             lower = repository.lower()
             better = (
-                f"write it in lower case: {lower}" if lower != repository and _REPOSITORY.fullmatch(lower) else None
+                f"write it in lower case: {text.lower()}"
+                if lower != repository and _REPOSITORY.fullmatch(lower)
+                else None
             )
             raise _invalid(text, better or "expected [registry/]name[:tag][@digest]")
         if not _REGISTRY.fullmatch(registry) or len(registry) + len(repository) > _MAX_NAME_LENGTH:

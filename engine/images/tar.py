@@ -20,6 +20,7 @@ _MAX_SPARSE_PIECES = 1 << 17
 _MAX_PATH_BYTES = 4096
 _PIECE_BYTES = 1 << 20
 _MAX_NUMBER = 1 << 62
+_MAX_SECONDS = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +232,8 @@ class TarReader:
         entry.uid = _owner(pax.get(b"uid"), block[108:116])
         entry.gid = _owner(pax.get(b"gid"), block[116:124])
         entry.mtime_ns = _pax_time(pax[b"mtime"]) if b"mtime" in pax else _signed(block[136:148]) * 10**9
+        if abs(entry.mtime_ns) > _MAX_SECONDS * 10**9:
+            raise InvalidInput("a time in the tar archive is out of range")
         if b"size" in pax:
             entry.size = _decimal(pax[b"size"])
         if kind in b"34":
@@ -322,8 +325,11 @@ def _check_sparse(entry: Entry, stored: int) -> None:
 
 def _verify_checksum(block: bytes) -> None:
     """The sum of the header with its own field as blanks; old tars summed signed bytes."""
-    stored = _number(block[148:156])
     summed = sum(block) - sum(block[148:156]) + 8 * 32
+    try:
+        stored = _number(block[148:156])
+    except InvalidInput:
+        stored = -1
     if stored == summed:
         return
     negatives = sum(1 for byte in block[:148] + block[156:] if byte > 127)
@@ -381,8 +387,6 @@ def _pax_time(text: bytes) -> int:
     seconds, _, fraction = text.partition(b".")
     negative = seconds.startswith(b"-")
     value = _decimal(seconds.lstrip(b"-")) * 10**9 + (_decimal(fraction[:9].ljust(9, b"0")) if fraction else 0)
-    if value >= _MAX_NUMBER:
-        raise InvalidInput("a time in the tar archive is out of range")
     return -value if negative else value
 
 
