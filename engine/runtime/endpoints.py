@@ -7,14 +7,12 @@ import os
 import socket
 
 from engine.kernel.netlink import NetlinkError, RouteNetlink
-from engine.kernel.process import CLONE_NEWNET, setns
+from engine.runtime.netns import Visit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any, TypeVar
-
-    T = TypeVar("T")
+    from collections.abc import Mapping, Sequence
+    from typing import Any
 
 LOOPBACK_INDEX = 1
 
@@ -25,39 +23,29 @@ def attach(netns_fd: int, endpoints: Sequence[Mapping[str, Any]]) -> None:
     `endpoints` is the list of that name in `monitor.json`. Raise OSError saying which step failed; the caller undoes
     a failed attach by dropping the namespace, which takes every veth with it.
     """
-    inside(netns_fd, _quiet_ipv6)
+    with Visit(netns_fd):
+        _quiet_ipv6()
     if endpoints:
         _add_links(netns_fd, endpoints)
-    inside(netns_fd, lambda: _configure(endpoints))
+    with Visit(netns_fd):
+        _configure(endpoints)
 
 
 def attached(netns_fd: int, endpoints: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the namespace has every endpoint already, with its address and up."""
-
-    def look() -> bool:
-        with RouteNetlink() as netlink:
-            links = {link.name: link for link in netlink.links()}
-            for endpoint in endpoints:
-                link = links.get(endpoint["ifname"])
-                address = (endpoint["ipv4_address"], endpoint["prefix_length"])
-                if link is None or not link.is_up or address not in netlink.addresses(link.index):
-                    return False
-            return links["lo"].is_up
-
-    return inside(netns_fd, look)
-
-
-def inside(netns_fd: int, action: Callable[[], T]) -> T:
-    """Do `action` in another network namespace. The calling thread comes back in any case."""
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        setns(netns_fd, CLONE_NEWNET)
-        try:
-            return action()
-        finally:
-            setns(home, CLONE_NEWNET)
-    finally:
-        os.close(home)
+    """Whether the namespace has every endpoint already: plugged into its bridge, with its address, and up."""
+    with RouteNetlink() as netlink:
+        for endpoint in endpoints:
+            link, bridge = netlink.link(endpoint["link"]), netlink.link(endpoint["bridge"])
+            if link is None or bridge is None or link.master != bridge.index:
+                return False
+    with Visit(netns_fd), RouteNetlink() as netlink:
+        links = {link.name: link for link in netlink.links()}
+        for endpoint in endpoints:
+            inner = links.get(endpoint["ifname"])
+            address = (endpoint["ipv4_address"], endpoint["prefix_length"])
+            if inner is None or not inner.is_up or address not in netlink.addresses(inner.index):
+                return False
+        return links["lo"].is_up
 
 
 def _quiet_ipv6() -> None:
@@ -94,7 +82,7 @@ def _add_links(netns_fd: int, endpoints: Sequence[Mapping[str, Any]]) -> None:
         except NetlinkError as error:
             if error.errno != errno.EEXIST:
                 raise
-            # A start that failed a moment ago: its namespace is dying, and its veths with it. Do not wait for the kernel.
+            # A start that failed a moment ago (its namespace is dying, and its veths with it), or a bridge made anew.
             _drop_links(netlink, [endpoint["link"] for endpoint in endpoints])
             queue()
             netlink.flush()

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from engine.kernel.process import CLONE_NEWNET, setns, unshare
 from engine.paths import Paths
 from engine.runtime import endpoints as attachment
 from engine.runtime.loop import Loop
+from engine.runtime.netns import Visit
 from engine.runtime.services import create
 from engine.state import State
 from engine.types import EndpointInfo, EndpointRequest, PortBinding
@@ -43,7 +44,8 @@ class Namespace:
 
     def do(self, action: Callable[[], T]) -> T:
         """Do something inside."""
-        return attachment.inside(self.fd, action)
+        with Visit(self.fd):
+            return action()
 
     def connect(self, address: str, port: int) -> socket.socket:
         """A TCP connection from inside."""
@@ -69,7 +71,7 @@ class Namespace:
         os.close(self.fd)
 
 
-class Host(Namespace):
+class Host:
     """What a monitor offers its services, with the loop in a thread."""
 
     def __init__(self, container_id: str, netns_fd: int) -> None:
@@ -79,15 +81,8 @@ class Host(Namespace):
         self.loop = Loop(self.errors.append)
         self._thread: threading.Thread | None = None
 
-    @contextlib.contextmanager
-    def in_netns(self) -> Iterator[None]:
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        setns(self.netns_fd, CLONE_NEWNET)
-        try:
-            yield
-        finally:
-            setns(home, CLONE_NEWNET)
-            os.close(home)
+    def in_netns(self) -> Visit:
+        return Visit(self.netns_fd)
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self.loop.run, daemon=True)
@@ -177,6 +172,7 @@ class Lab:
     def __init__(self, base: Path) -> None:
         self._home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         unshare(CLONE_NEWNET)
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("0")  # a new namespace inherits the machine's
         self.paths = Paths(str(base / "root"), str(base / "run"))
         self.dns: tuple[str, ...] = ("127.0.0.99",)  # where nobody listens
         self.outside = Namespace()
@@ -263,13 +259,24 @@ def serve(sock: socket.socket, kind: str = "tcp") -> None:
 def converse(sock: socket.socket, data: bytes) -> bytes:
     """Send all, close that direction, read all."""
     received = []
-    sender = threading.Thread(target=lambda: (sock.sendall(data), sock.shutdown(socket.SHUT_WR)), daemon=True)
+    sender = send_all(sock, data)
     with sock:
-        sender.start()
         while piece := sock.recv(1 << 16):
             received.append(piece)
         sender.join(PATIENCE_S)
     return b"".join(received)
+
+
+def send_all(sock: socket.socket, data: bytes) -> threading.Thread:
+    """Send from a thread, then close that direction."""
+
+    def send() -> None:
+        sock.sendall(data)
+        sock.shutdown(socket.SHUT_WR)
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    return sender
 
 
 def question(name: str, kind: int = 1, identifier: int = 0x1234) -> bytes:

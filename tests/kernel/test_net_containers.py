@@ -110,7 +110,7 @@ def test_endpoints_are_as_pyroute2_sees_them(lab: Lab) -> None:
             inet6,
         )
 
-    expected = ("02:42:00:00:00:09", "up", "10.77.0.9/24", "10.77.0.255", "10.77.0.1", "up", [])
+    expected: tuple[object, ...] = ("02:42:00:00:00:09", "up", "10.77.0.9/24", "10.77.0.255", "10.77.0.1", "up", [])
     assert web.do(look) == expected
     bridge = PyrouteLinks().inspect(network.link)
     assert bridge is not None
@@ -129,6 +129,20 @@ def test_attaching_again_is_noticed_and_a_dying_link_of_that_name_is_replaced(la
     attachment.attach(again.fd, entries)
     assert attachment.attached(again.fd, entries)
     assert not attachment.attached(web.fd, entries)
+
+
+def test_an_endpoint_whose_bridge_was_made_anew_is_plugged_in_again(lab: Lab) -> None:
+    network = lab.driver.create(NetworkSpec("front"))
+    web, client = lab.container("web", "front"), lab.container("client", "front")
+    web.serve(80)
+    PyrouteLinks().remove_bridge(network.link)
+    lab.driver.ensure(network)
+    for container in (web, client):
+        entries = [container._entry(endpoint) for endpoint in container.endpoints]
+        assert not attachment.attached(container.fd, entries)
+        attachment.attach(container.fd, entries)
+        assert attachment.attached(container.fd, entries)
+    assert client.can_connect(web.address, 80)
 
 
 def test_a_missing_bridge_is_named(lab: Lab) -> None:

@@ -11,7 +11,6 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,7 +21,7 @@ from engine.kernel import nftables as nft
 from engine.runtime.services import ServiceError
 from engine.types import NetworkSpec, PortBinding
 from networking import proxy
-from tests.kernel.netlab import HOST, OUTSIDE, Container, Lab, converse, listen
+from tests.kernel.netlab import HOST, OUTSIDE, Container, Lab, converse, listen, send_all
 
 pytestmark = pytest.mark.needs("root", "netns")
 
@@ -225,8 +224,7 @@ def test_a_slow_reader_is_waited_for(lab: Lab) -> None:
     container = web(lab)
     data = os.urandom(1 << 20) * 16
     client = from_host(8080)
-    sender = threading.Thread(target=lambda: (client.sendall(data), client.shutdown(socket.SHUT_WR)), daemon=True)
-    sender.start()
+    sender = send_all(client, data)
     time.sleep(0.3)
     before = time.process_time()
     time.sleep(0.3)
@@ -267,7 +265,7 @@ def test_a_thousand_connections_are_served(lab: Lab, limit: int | None, monkeypa
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     container = web(lab)
     if limit:
-        monkeypatch.setattr(proxy.resource, "getrlimit", lambda _: (limit, limit))
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (limit, limit))
     clients = [from_host(8080) for _ in range(1000)]
     try:
         served = 0
