@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from pydantic import model_validator
+
 from compose.model.base import Bool, Bytes, Extensible, Int
 from compose.model.files import FileReference
 
@@ -15,6 +19,11 @@ class Ulimit(Extensible):
     """Limit that applies, where the file gives two."""
     hard: Int = 0
     """Limit up to which the process may raise the soft one."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_number(cls, data: Any) -> Any:
+        return data if isinstance(data, dict) else {"single": data}
 
     @property
     def limits(self) -> tuple[int, int]:

@@ -4,6 +4,9 @@
 The tree stays a tree of text; the models read numbers, sizes and durations out of it later.
 """
 
+# The functions of a table share one signature, whether or not they use all of it.
+# ruff: noqa: ARG001
+
 from __future__ import annotations
 
 import ipaddress
@@ -117,6 +120,10 @@ def _key_values(empty: str | None) -> Transform:
             result = Map(place=node.place)
             for item, at in node.items_at():
                 key, separator, value = str(item).partition("=")
+                if empty is None and separator and key != key.rstrip():
+                    raise Unreadable(
+                        f'variable "{key}" is declared with a trailing space', f'write "{key.rstrip()}={value}"'
+                    )
                 result.pop(key, None)
                 result.put(key, value if separator else empty, (at, at))
             return result
@@ -442,10 +449,6 @@ def _build_secrets(context: Canonicalizer, node: Any, path: Path, place: Place |
     return context.each(node, _file_reference, path)
 
 
-def _ulimit(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
-    return node if isinstance(node, Map) else Map({"single": node}, place)
-
-
 def _expose(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
     def port(_context: Canonicalizer, item: Any, _path: Path, _place: Place | None) -> Any:
         if isinstance(item, float):
@@ -531,7 +534,6 @@ _BUILD: dict[str, Any] = {
     "no_cache_filter": _strings,
     "provenance": _text,
     "sbom": _text,
-    "ulimits": {"*": _ulimit},
 }
 
 _RESOURCE: dict[str, Any] = {
@@ -582,7 +584,6 @@ _SERVICE: dict[str, Any] = {
     "storage_opt": _key_values(""),
     "sysctls": _key_values(""),
     "tmpfs": _unique_texts,
-    "ulimits": {"*": _ulimit},
     "volumes": _volumes,
 }
 

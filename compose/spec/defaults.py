@@ -20,7 +20,8 @@ def add_defaults(tree: Map, project: str, working_dir: str, environment: Mapping
         services[name] = _service(service if isinstance(service, Map) else Map(), working_dir, environment)
     result["services"] = services
     networks = (result.get("networks") or Map()).clone()
-    networks.setdefault("default", None)
+    if any("default" in (service.get("networks") or ()) for service in services.values()):
+        networks.setdefault("default", None)
     result["networks"] = networks
     for section in ("networks", "volumes", "secrets", "configs"):
         if isinstance(result.get(section), Map):

@@ -98,7 +98,7 @@ COMMAND = NULL | STRING | sequence(STRING)
 OPTIONS = mapping(scalar("string", "number"))
 EXTRA_HOSTS = mapping(STRING | sequence(STRING)) | STRINGS
 EXTERNAL = BOOL | record({"name": STRING})
-ULIMITS = mapping(INTEGER | record({"hard": INTEGER, "soft": INTEGER}, "soft", "hard"), "^[a-z]+$")
+ULIMITS = mapping(INTEGER | record({"hard": INTEGER, "soft": INTEGER}, "soft", "hard"))
 
 FILE_MOUNTS = sequence(
     STRING | record({"source": STRING, "target": STRING, "uid": STRING, "gid": STRING, "mode": NUMBER}),
@@ -478,10 +478,10 @@ PROJECT = record(
         "name": STRING,
         "include": sequence(INCLUDE),
         "services": mapping(SERVICE, NAME),
-        "networks": mapping(NETWORK, NAME),
+        "networks": mapping(NETWORK),
         "volumes": mapping(VOLUME, NAME),
         "secrets": mapping(SECRET, NAME),
         "configs": mapping(CONFIG, NAME),
-        "models": mapping(MODEL, NAME),
+        "models": mapping(MODEL),
     }
 )

@@ -149,7 +149,6 @@ _SERVICE_CASTS: dict[str, Any] = {
     "tty": to_bool,
     "ulimits": {"*": {"": _to_int, "hard": _to_int, "soft": _to_int}},
     "volumes": {"[]": {"read_only": to_bool, "volume": {"nocopy": to_bool}}},
-    "depends_on": {"*": {"required": to_bool, "restart": to_bool}},
 }
 CASTS: dict[str, Any] = {
     "services": {"*": _SERVICE_CASTS},
@@ -202,10 +201,10 @@ class Interpolator:
             return substitute(template, self._environment.get, unset)
         except InvalidTemplate as error:
             message = f'invalid interpolation format for {dotted(path)}: "{error}"'
-            self._fail("E020", message, template, str(error), path, place, f"{_ESCAPE_HINT}: $${str(error)[1:]}")
+            self._fail("E020", message, str(error), path, place, f"{_ESCAPE_HINT}: $${str(error)[1:]}")
         except RequiredVariable as error:
             hint = "set it in the environment or in the .env file"
-            self._fail("E021", str(error), template, "$", path, place, hint)
+            self._fail("E021", str(error), "$", path, place, hint)
         return template
 
     def _scalar(self, node: str, casts: Any, path: Path, place: Place | None) -> Any:
@@ -218,16 +217,14 @@ class Interpolator:
         try:
             result = cast(value)
         except ValueError as error:
-            self._fail("E016", f"{dotted(path)}: {error}", node, node, path, place, None)
+            self._fail("E016", f"{dotted(path)}: {error}", node, path, place, None)
             return value
         if cast is to_bool and value.lower() not in ("true", "false"):
             message = f'{dotted(path)}: "{value}" is read as {str(result).lower()}; write true or false'
             self.warnings.append(Warning(place, message))
         return result
 
-    def _fail(
-        self, code: str, message: str, template: str, part: str, path: Path, place: Place | None, hint: str | None
-    ) -> None:
+    def _fail(self, code: str, message: str, part: str, path: Path, place: Place | None, hint: str | None) -> None:
         line = self._texts.line(place)
         at, width = place, len(part)
         if place and line is not None and (found := line.find(part, place.column - 1)) >= 0:

@@ -41,7 +41,7 @@ class Reader:
             extender = Extender(self, working_dir, environment, file)
             for layer in self.documents(file, environment, is_first=merged is None):
                 extended = extender.apply(layer)
-                base = self._included(extended, file, working_dir, environment, (*including, file))
+                base = self._included(extended, working_dir, environment, (*including, file))
                 layer_tree = merge(base, extended, self.texts)
                 layer_tree.pop("include", None)
                 merged = merge(merged, layer_tree, self.texts) if merged is not None else layer_tree
@@ -105,7 +105,7 @@ class Reader:
         return layer, in_order(errors)
 
     def _included(
-        self, layer: Map, file: str, working_dir: str, environment: Mapping[str, str], including: tuple[str, ...]
+        self, layer: Map, working_dir: str, environment: Mapping[str, str], including: tuple[str, ...]
     ) -> Map | None:
         merged: Map | None = None
         for include in includes(layer, working_dir, environment, including, self):

@@ -4,6 +4,9 @@ Mappings merge, lists append, scalars are replaced, null changes nothing. The ex
 what came before, `!override` replaces it whole.
 """
 
+# The functions of a table share one signature, whether or not they use all of it.
+# ruff: noqa: ARG001
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -46,6 +49,8 @@ def _merge_maps(base: Map, over: Map, texts: Texts, path: Path) -> Map:
             result.take(key, over)
         elif value is not None:
             result.take(key, over, merge(result[key], value, texts, (*path, key)))
+        elif _special((*path, key)) is _replace:
+            result.take(key, over)  # `command: null` goes back to the image's own
     return result
 
 
@@ -92,15 +97,12 @@ def _merge_logging(base: Map, over: Map, path: Path, texts: Texts) -> Map:
 
 
 def _merge_pools(base: Seq, over: Seq, path: Path, texts: Texts) -> Seq:
-    """Address pools merge by their subnet."""
-    result = Seq(base, base.place, list(base.at))
+    """Address pools replace those before; one of the same subnet keeps what it does not say."""
+    known = {pool.get("subnet"): pool for pool in base if isinstance(pool, Map)}
+    result = Seq(place=over.place)
     for pool, at in over.items_at():
-        subnet = pool.get("subnet")
-        match = next((i for i, known in enumerate(result) if subnet and known.get("subnet") == subnet), None)
-        if match is None:
-            result.add(pool, at)
-        else:
-            result[match] = _merge_maps(result[match], pool, texts, path)
+        before = known.get(pool.get("subnet"))
+        result.add(_merge_maps(before, pool, texts, path) if before is not None else pool, at)
     return result
 
 
@@ -145,7 +147,6 @@ _SERVICE: dict[str, Any] = {
     "environment": _merge_values,
     "expose": _unique_by(str),
     "extra_hosts": _merge_hosts,
-    "group_add": _unique_by(str),
     "healthcheck": {"test": _replace},
     "label_file": _unique_by(str),
     "labels": _merge_values,
@@ -155,7 +156,6 @@ _SERVICE: dict[str, Any] = {
     "ports": _unique_by(port_key),
     "profiles": _unique_by(str),
     "secrets": _unique_by(_secret_key),
-    "security_opt": _unique_by(str),
     "storage_opt": _merge_values,
     "sysctls": _merge_values,
     "tmpfs": _unique_by(str),

@@ -43,9 +43,10 @@ def _with_dependencies(services: Map, named: Iterable[str], chosen: set[str]) ->
 
 def used_resources(services: Iterable[Map]) -> dict[str, set[str]]:
     """The keys of the top-level resources that services use, by section."""
-    used: dict[str, set[str]] = {key: set() for key in ("networks", "volumes", "secrets", "configs")}
+    used: dict[str, set[str]] = {key: set() for key in ("networks", "volumes", "secrets", "configs", "models")}
     for service in services:
         used["networks"] |= set(service.get("networks") or ())
+        used["models"] |= set(service.get("models") or ())
         for mount in service.get("volumes") or ():
             if mount.get("type") == "volume" and mount.get("source"):
                 used["volumes"].add(mount["source"])

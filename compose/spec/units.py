@@ -95,6 +95,4 @@ def parse_bytes(text: str) -> int:
     if not match:
         raise ValueError(f"cannot read {text!r} as a size in bytes")
     value = int(Fraction(match[1].rstrip(".")) * _FACTOR[(match[2] or "").lower()])
-    if value > MAX_INT64:
-        raise ValueError(f"{text!r} is more bytes than fit in 63 bits")
-    return value
+    return value if value <= MAX_INT64 else -MAX_INT64 - 1  # as Docker has it: the engine refuses a negative size

@@ -1,0 +1,197 @@
+"""Prints a project as `config` does: Docker's YAML and JSON to the letter, `$` written as `$$` so that it loads again."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from compose.spec.document import Map
+from compose.spec.units import Duration
+from compose.spec.yamltext import Sorted, write
+
+if TYPE_CHECKING:
+    from compose.model.project import Project
+
+_BYTES = frozenset(
+    ("mem_limit", "mem_reservation", "memswap_limit", "mem_swappiness", "shm_size", "size", "rate", "memory")
+)
+_ALWAYS = {"Dependency": ("required",), "Trigger": ("path", "action")}
+_ALWAYS_JSON = {
+    "Service": ("command", "entrypoint"),
+    "Hook": ("command",),
+    "PreStart": ("command",),
+    "Deploy": ("resources", "placement"),
+    "Network": ("ipam",),
+    "Trigger": ("path", "action", "exec"),
+    "Dependency": ("required",),
+}
+_HIDDEN = {
+    "Service": frozenset(("name", "env_file", "label_file")),
+    "Project": frozenset(
+        (
+            "working_dir",
+            "compose_files",
+            "env_files",
+            "profiles",
+            "environment",
+            "disabled_services",
+            "warnings",
+        )
+    ),
+}
+_CAPITALISED = frozenset(("WeightDevice", "ThrottleDevice"))
+_SECRET_WORDS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "PRIVATE")
+REDACTED = "<redacted>"
+
+
+def render(project: Project, format: str = "yaml", *, escape: bool = True, redact: bool = False) -> str:
+    """The project as YAML or JSON text. `redact` hides values whose names say that they are secret."""
+    data = to_data(project, is_json=format == "json")
+    if redact:
+        data = _redact(data)
+    text = to_json(data) + "\n" if format == "json" else write(data)
+    return text.replace("$", "$$") if escape else text
+
+
+def render_tree(tree: Map, format: str = "yaml") -> str:
+    """A canonical tree, as `config --no-interpolate` prints it: the text of variables stays."""
+    data = _sorted(tree)
+    return to_json(data) + "\n" if format == "json" else write(data)
+
+
+def to_data(project: Project, *, is_json: bool) -> dict[str, Any]:
+    """The project as plain data in Docker's order and with what Docker leaves out left out."""
+    writer = _Writer(is_json)
+    data: dict[str, Any] = {"name": project.name}
+    sections = ("services", "networks", "volumes", "secrets", "configs")
+    # Docker's JSON leaves the models out; programs that read it would not know the key.
+    for section in sections if is_json else (*sections, "models"):
+        members = getattr(project, section)
+        if members or section == "services":
+            data[section] = Sorted({key: writer.model(value) for key, value in members.items()})
+    if is_json:
+        data |= project.extensions
+        return dict(sorted(data.items()))
+    return data | {key: _sorted(project.extensions[key]) for key in sorted(project.extensions)}
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Sorted({key: _sorted(item) for key, item in value.items()})
+    return [_sorted(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def to_json(data: Any) -> str:
+    """JSON as Go writes it: two spaces, sorted free keys, `<`, `>` and `&` escaped."""
+    text = json.dumps(_ordered(data), indent=2, ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, Sorted):
+        return {key: _ordered(value[key]) for key in sorted(value)}
+    if isinstance(value, dict):
+        return {key: _ordered(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_ordered(item) for item in value]
+    if isinstance(value, float):
+        return int(value) if value.is_integer() and abs(value) < 1e21 else value
+    return value
+
+
+class _Writer:
+    """Turns models into plain data; JSON and YAML differ in what they leave out."""
+
+    def __init__(self, is_json: bool) -> None:
+        self._is_json = is_json
+        self._always = _ALWAYS_JSON if is_json else _ALWAYS
+
+    def model(self, model: Any) -> Any:
+        """One model, fields in order; what is unset is left out."""
+        kind = type(model).__name__
+        if kind == "Ulimit":
+            return model.single or {"soft": model.soft, "hard": model.hard}
+        if kind == "FileObject":
+            return self._file_object(model)
+        always = self._always.get(kind, ())
+        hidden = _HIDDEN.get(kind, frozenset())
+        data: dict[str, Any] = {}
+        for name, field in type(model).model_fields.items():
+            value = getattr(model, name)
+            if name == "extensions" or name in hidden:
+                continue
+            if name not in always and self._is_unset(value, field.default, name):
+                continue
+            data[self._name(kind, name)] = self._value(kind, name, value)
+        if model.__class__.__name__ == "Dependency" and "required" in data:
+            data["required"] = data.pop("required")
+        if not self._is_json:
+            extensions = getattr(model, "extensions", {})
+            data |= {key: _sorted(extensions[key]) for key in sorted(extensions)}
+        return data
+
+    def _file_object(self, model: Any) -> dict[str, Any]:
+        fields = ("name", "file", "environment", "content", "external", "labels", "driver", "driver_opts")
+        data: dict[str, Any] = {}
+        for name in (*fields, "template_driver"):
+            value = getattr(model, name)
+            if name == "content" and model.environment:
+                continue  # the value of a variable is never printed
+            if value:
+                data[name] = self._value("FileObject", name, value)
+        if not self._is_json:
+            data |= {key: _sorted(model.extensions[key]) for key in sorted(model.extensions)}
+        return data
+
+    def _name(self, kind: str, name: str) -> str:
+        return name.capitalize() if self._is_json and kind in _CAPITALISED else name
+
+    def _is_unset(self, value: Any, default: Any, name: str) -> bool:
+        if value is None or value == "":
+            return True
+        if name in ("command", "entrypoint"):
+            return False
+        if isinstance(value, (dict, tuple)):
+            return not value
+        if default is None and isinstance(value, (bool, int)):
+            return False  # an explicit zero or false says something here
+        if isinstance(value, (bool, int, float)):
+            return not value
+        return default is not None and not isinstance(default, str) and not self.model(value)
+
+    def _value(self, kind: str, name: str, value: Any) -> Any:
+        if isinstance(value, Duration):
+            return str(value)
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, int):
+            if name in _BYTES:
+                return str(value)
+            return f"0{value:o}" if name == "mode" and kind == "FileReference" else value
+        if isinstance(value, (str, float)) or value is None:
+            return value
+        if name == "extra_hosts":
+            return [f"{host}={address}" for host in sorted(value) for address in value[host]]
+        if name == "ssh":
+            return [f"{key}={value[key]}" if value[key] else key for key in sorted(value)]
+        if isinstance(value, dict):
+            return Sorted({key: self._item(item) for key, item in value.items()})
+        return [self._item(item) for item in value] if isinstance(value, tuple) else self.model(value)
+
+    def _item(self, item: Any) -> Any:
+        if isinstance(item, tuple):
+            return list(item)
+        return item if item is None or isinstance(item, (str, int, float)) else self.model(item)
+
+
+def _redact(data: Any, name: str = "") -> Any:
+    if isinstance(data, dict):
+        copy = {key: _redact(value, str(key)) for key, value in data.items()}
+        return Sorted(copy) if isinstance(data, Sorted) else copy
+    if isinstance(data, list):
+        return [_redact(item) for item in data]
+    if isinstance(data, str) and data and any(word in name.upper() for word in _SECRET_WORDS):
+        return REDACTED
+    return data
