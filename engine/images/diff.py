@@ -23,6 +23,7 @@ def write_tar(upper: str, write: Callable[[bytes], object]) -> None:
     overlayfs's bookkeeping attributes are removed from `upper` on the way: as a lower directory it must not have them.
     """
     links: dict[tuple[int, int], bytes] = {}
+    _xattrs(os.fsencode(upper))
     for path, name in _walk(os.fsencode(upper)):
         found = os.lstat(path)
         if stat.S_ISSOCK(found.st_mode):
