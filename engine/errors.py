@@ -23,6 +23,9 @@ class UmiakError(Exception):
     where there is one.
     """
 
+    exit_code: int = 1
+    """What the command that meets it exits with. A container that cannot be started sets 125, 126 or 127, as Docker does."""
+
     def __init__(self, message: str, *, hint: str | None = None, place: str | None = None) -> None:
         super().__init__(message)
         self.message = message
