@@ -254,10 +254,18 @@ class Orchestrator:
         user: str | None = None,
         tty: bool = False,
         privileged: bool = False,
+        detach: bool = False,
     ) -> ExecSession:
         """Run a command in a container."""
         return self.engine.exec(
-            container.id, argv, env=environment, cwd=working_dir, user=user, tty=tty, privileged=privileged
+            container.id,
+            argv,
+            env=environment,
+            cwd=working_dir,
+            user=user,
+            tty=tty,
+            privileged=privileged,
+            detach=detach,
         )
 
     # ------------------------------------------------------------------------------------------ keeping

@@ -37,6 +37,10 @@ class Ended(NamedTuple):
     exit_code: int | None
 
 
+class Interrupted(NamedTuple):
+    """A note of the caller's own among what is followed."""
+
+
 class Span(NamedTuple):
     """Which part of the output: the last `tail` lines of each container, and times in seconds since the epoch."""
 
@@ -73,7 +77,7 @@ class Follower:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._queue: SimpleQueue[Line | Ended] = SimpleQueue()
+        self._queue: SimpleQueue[Line | Ended | Interrupted] = SimpleQueue()
         self._following = 0
 
     def follow(self, container: ContainerInfo, span: Span) -> None:
@@ -81,7 +85,11 @@ class Follower:
         self._following += 1
         threading.Thread(target=self._run, args=(container, span), daemon=True).start()
 
-    def __iter__(self) -> Iterator[Line | Ended]:
+    def post(self, note: Interrupted) -> None:
+        """Put a note among the lines; safe in a signal handler."""
+        self._queue.put(note)
+
+    def __iter__(self) -> Iterator[Line | Ended | Interrupted]:
         """Lines in the order of time as far as a short window allows; ends when all containers have."""
         while self._following:
             batch = self._batch()
@@ -91,7 +99,7 @@ class Follower:
                     self._following -= 1
                 yield item
 
-    def _batch(self) -> list[Line | Ended]:
+    def _batch(self) -> list[Line | Ended | Interrupted]:
         batch = [self._queue.get()]
         closes = time.monotonic() + WINDOW_S
         while (left := closes - time.monotonic()) > 0:

@@ -268,4 +268,6 @@ class PlanBuilder:
 def _quoted(value: Any) -> str:
     if value is None:
         return "(none)"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    import json
+
+    return json.dumps(value, ensure_ascii=False, default=str)

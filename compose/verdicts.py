@@ -5,7 +5,7 @@ The verdict of one replica may depend on those of the services it needs, so serv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -147,15 +147,21 @@ def selection(desired: Desired, options: UpOptions) -> set[str]:
 
 def check_service(desired: Desired, name: str) -> None:
     """Raise NotFound, with the nearest name, unless the project has the service."""
-    if name in desired.services:
-        return
-    from difflib import get_close_matches
+    check_names([name], desired.services, desired.disabled)
 
-    near = get_close_matches(name, desired.services, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"the services are: {', '.join(desired.services)}"
-    if name in desired.disabled:
-        hint = "enable its profile with --profile"
-    raise NotFound(f"no such service: {name}", hint=hint)
+
+def check_names(names: Iterable[str], services: Collection[str], disabled: Collection[str]) -> None:
+    """Raise NotFound for the first name that is no service; say so where only its profile is missing."""
+    for name in names:
+        if name in services:
+            continue
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, services, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"the services are: {', '.join(services)}"
+        if name in disabled:
+            hint = "enable its profile with --profile"
+        raise NotFound(f"no such service: {name}", hint=hint)
 
 
 class _Judge:

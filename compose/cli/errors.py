@@ -20,7 +20,7 @@ _RED, _BOLD, _BLUE, _PLAIN = "\x1b[1;31m", "\x1b[1m", "\x1b[1;34m", "\x1b[0m"
 
 
 def report(error: BaseException, argv: Sequence[str] = ()) -> int:
-    """Print an error to stderr and return the exit code for it. With UMIAK_DEBUG set, print its traceback too."""
+    """Print an error to stderr and return the exit code, 1. With UMIAK_DEBUG set, print its traceback too."""
     if os.environ.get("UMIAK_DEBUG"):
         import traceback
 
@@ -32,23 +32,21 @@ def report(error: BaseException, argv: Sequence[str] = ()) -> int:
         print(json.dumps(record), file=sys.stderr)
     else:
         print(render(error, colour=uses_colour(sys.stderr)), file=sys.stderr)
-    return exit_code(error)
-
-
-def exit_code(error: BaseException) -> int:
-    """1, or what the error itself says (`exit_code`: 125, 126, 127 of a command that could not run)."""
-    code = getattr(error, "exit_code", None)
-    return code if isinstance(code, int) and code else 1
+    return 1
 
 
 def render(error: BaseException, *, colour: bool = False) -> str:
     """An error as text of several lines."""
+    several = getattr(error, "errors", ())
+    if several:
+        return "\n".join(render(one, colour=colour) for one in several)
     red, bold, plain = (_RED, _BOLD, _PLAIN) if colour else ("", "", "")
     first, *more = _message(error).split("\n")
     lines = [f"{red}error{plain}{bold}: {first}{plain}", *more]
     place = error.place if isinstance(error, UmiakError) else None
     if place:
         lines += _excerpt(place, colour=colour)
+    lines += [f"   | {line}" for line in getattr(error, "details", ())]
     if hint := _hint(error):
         lines.append(f"   = help: {hint}")
     return "\n".join(lines)

@@ -1,0 +1,153 @@
+"""What every command needs: the global options, the project they name, the engine, and the view of what happens."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from compose.cli.options import Args
+from engine.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from compose.cli.view.base import View
+    from compose.model.project import Project
+    from compose.orchestrator import Orchestrator
+    from compose.spec.discover import LoadOptions
+    from engine.facade import Engine
+    from engine.types import ContainerInfo
+
+
+class Context:
+    """One invocation of the command line: its global options, and what they stand for, made when asked."""
+
+    def __init__(self, options: Args) -> None:
+        self.options = options
+        if ansi := options.text("ansi"):
+            os.environ["COMPOSE_ANSI"] = ansi
+
+    # -------------------------------------------------------------------------------- the project
+
+    def load_options(self, **more: Any) -> LoadOptions:
+        """What the global options say about the project, as the loader takes it."""
+        from compose.spec.discover import LoadOptions
+
+        return LoadOptions(
+            files=tuple(self.options.many("file")),
+            project_name=self.options.text("project-name"),
+            project_directory=self.options.text("project-directory"),
+            profiles=tuple(self.options.many("profile")),
+            env_files=tuple(self.options.many("env-file")),
+            **more,
+        )
+
+    def project(self, services: Sequence[str] = (), **more: Any) -> Project:
+        """Load the Compose files that the options and the environment name. Naming a service enables its profiles."""
+        from dataclasses import replace
+
+        from compose.spec.load import load
+
+        options = self.load_options(**more)
+        project = load(options)
+        hidden = [project.disabled_services[name] for name in services if name in project.disabled_services]
+        if hidden:
+            profiles = (*project.profiles, *(service.profiles[0] for service in hidden if service.profiles))
+            project = load(replace(options, profiles=profiles))
+        for warning in project.warnings:
+            warn(str(warning))
+        return project
+
+    def project_name(self) -> str:
+        """The project's name, by the shortest way: no file is read for it where it is given, else hardly any."""
+        from compose.spec.discover import discover
+
+        return discover(self.load_options()).name
+
+    # --------------------------------------------------------------------------- the engine, the view
+
+    @property
+    def dry_run(self) -> bool:
+        """Whether nothing may be changed."""
+        return self.options.flag("dry-run")
+
+    @contextmanager
+    def engine(self, *, warm: bool = False) -> Iterator[Engine]:
+        """The engine, closed at the end; `warm` where containers are going to be started."""
+        from compose.wiring import open_engine
+
+        engine = open_engine(warm=warm)
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+    @contextmanager
+    def orchestrator(self, *, warm: bool = False, view: View | None = None) -> Iterator[Orchestrator]:
+        """The orchestrator on the engine, its events going to the view."""
+        from compose.orchestrator import Orchestrator
+        from engine.events import discard
+
+        with self.engine(warm=warm) as engine:
+            parallel = self.options.number("parallel")
+            yield Orchestrator(engine, view.sink if view else discard, parallel=parallel)
+
+    @contextmanager
+    def view(self, title: str, *, quiet: bool = False) -> Iterator[View]:
+        """How progress is shown, by --progress and by what stderr is."""
+        from compose.cli.view.choose import choose_view
+
+        wanted = "quiet" if quiet else self.options.text("progress")
+        view = choose_view(wanted or os.environ.get("COMPOSE_PROGRESS") or "auto", title)
+        try:
+            yield view
+        finally:
+            view.close()
+
+
+def check_services(context: Context, known: Sequence[str], services: Sequence[str]) -> list[str]:
+    """The services named of which there is a container. One that the project does not have at all is an error.
+
+    Where only a project name was given no file is read, and a service without containers is simply not there.
+    """
+    missing = [service for service in services if service not in known]
+    if missing and not (context.options.given("project-name") and not context.options.given("file")):
+        from compose.verdicts import check_names
+
+        project = context.project(all_resources=True)
+        check_names(missing, project.services, project.disabled_services)
+    return [service for service in services if service in known]
+
+
+def warn(message: str) -> None:
+    """Print a warning to stderr."""
+    from compose.cli.errors import uses_colour
+
+    start, end = ("\x1b[33m", "\x1b[0m") if uses_colour(sys.stderr) else ("", "")
+    print(f"{start}warning{end}: {message}", file=sys.stderr)
+
+
+def timeout_of(args: Args, key: str = "timeout") -> float | None:
+    """A time in seconds from an option, None where it was not given."""
+    text = args.text(key)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e9:
+        raise InvalidInput(f'option --{key} cannot be "{text}"', hint="use a number of seconds")
+    return seconds
+
+
+def short_name(container: ContainerInfo) -> str:
+    """How a container's lines begin: its name without the project's, `web-1`."""
+    from compose import labels
+
+    project = container.labels.get(labels.PROJECT, "")
+    service = container.labels.get(labels.SERVICE, "")
+    if container.name == f"{project}-{service}-{labels.number(container.labels)}":
+        return container.name.removeprefix(f"{project}-")
+    return container.name

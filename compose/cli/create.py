@@ -1,0 +1,30 @@
+"""`umiak create`: make containers, networks and volumes, and start nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from compose.cli import signals
+from compose.cli.context import Context
+from compose.cli.options import Args, Command
+from compose.cli.up import PLANNING, plan_options, print_plan
+
+COMMAND = Command(
+    "create",
+    "Create containers without starting them",
+    words="[SERVICE...]",
+    options=[option for option in PLANNING if option.key != "no-start"],
+)
+
+
+def run(context: Context, args: Args) -> int:
+    """Create them."""
+    with context.view("create") as view, context.orchestrator(view=view) as orchestrator:
+        desired = orchestrator.desired(context.project(args.words))
+        options = replace(plan_options(args), start=False)
+        if context.dry_run:
+            print_plan(orchestrator.plan(desired, options))
+            return 0
+        with signals.interruptible():
+            orchestrator.up(desired, options)
+    return 0

@@ -1,0 +1,28 @@
+"""`umiak restart`: stop containers and start them again. Changes of the file are for `up`."""
+
+from __future__ import annotations
+
+from compose import labels
+from compose.cli import signals
+from compose.cli.context import Context, check_services, timeout_of
+from compose.cli.options import Args, Command, Option
+
+COMMAND = Command(
+    "restart",
+    "Stop containers and start them again",
+    words="[SERVICE...]",
+    options=[Option("-t", "--timeout", metavar="SECONDS", help="How long a container may take to stop")],
+)
+
+
+def run(context: Context, args: Args) -> int:
+    """Do it, and say where there was nothing to do."""
+    project = context.project_name()
+    with context.view("restart") as view, context.orchestrator(warm=True, view=view) as orchestrator:
+        known = [c.labels.get(labels.SERVICE, "") for c in orchestrator.containers(project, stopped=True)]
+        services = check_services(context, known, args.words)
+        if args.words and not services:
+            return 0
+        with signals.interruptible():
+            orchestrator.restart(project, services, timeout_s=timeout_of(args))
+    return 0

@@ -1,0 +1,27 @@
+"""`umiak start`: start containers that exist, in the order of their dependencies."""
+
+from __future__ import annotations
+
+from compose import labels
+from compose.cli import signals
+from compose.cli.context import Context, check_services
+from compose.cli.options import Args, Command
+
+COMMAND = Command(
+    "start",
+    "Start containers that exist",
+    words="[SERVICE...]",
+)
+
+
+def run(context: Context, args: Args) -> int:
+    """Do it, and say where there was nothing to do."""
+    project = context.project_name()
+    with context.view("start") as view, context.orchestrator(warm=True, view=view) as orchestrator:
+        known = [c.labels.get(labels.SERVICE, "") for c in orchestrator.containers(project, stopped=True)]
+        services = check_services(context, known, args.words)
+        if args.words and not services:
+            return 0
+        with signals.interruptible():
+            orchestrator.start(project, services)
+    return 0

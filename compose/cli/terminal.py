@@ -1,0 +1,155 @@
+"""Joins this process's standard streams with those of a command that runs in a container."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.runtime.client import ExecSession
+
+PIECE_BYTES = 65536
+LAST_WORDS_MS = 100
+"""How long to wait, after the command has ended, for output that is still on its way (a child of its may hold the pipe)."""
+
+
+def attach(session: ExecSession) -> int:
+    """Pass bytes both ways until the command has ended and its output is through; return its exit code."""
+    sys.stdout.flush()
+    if session.master >= 0:
+        with _raw_terminal(session):
+            _Pump(session, {session.master: 1}, session.master).run()
+    else:
+        _Pump(session, {session.stdout: 1, session.stderr: 2}, session.stdin).run()
+    return session.wait()
+
+
+class _Pump:
+    """Moves bytes. The command's stdin is written without blocking, so that a command that does not read cannot stop its output."""
+
+    def __init__(self, session: ExecSession, outputs: dict[int, int], stdin: int) -> None:
+        self._outputs = outputs
+        self._stdin = stdin
+        self._session = session
+        self._pending = b""
+        self._poll = select.poll()
+        for fd in (*outputs, session.fileno()):
+            self._poll.register(fd, select.POLLIN)
+        os.set_blocking(stdin, False)
+        self._listen_to_stdin(True)
+
+    def run(self) -> None:
+        """Run until the command has ended and no more output comes."""
+        ended = False
+        while self._outputs:
+            ready = self._poll.poll(LAST_WORDS_MS if ended else None)
+            if not ready and ended:
+                return
+            for fd, events in ready:
+                if fd == self._session.fileno():
+                    ended = True
+                    self._poll.unregister(fd)
+                if fd in self._outputs and events & ~select.POLLOUT:
+                    self._pass_on(fd)
+                elif fd == 0:
+                    self._take_stdin()
+                if fd == self._stdin and events & (select.POLLOUT | select.POLLERR):
+                    self._feed()
+
+    def _pass_on(self, fd: int) -> None:
+        try:
+            data = os.read(fd, PIECE_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""  # EIO: nobody holds the other side of the terminal any more
+        if not data:
+            self._poll.unregister(fd)
+            del self._outputs[fd]
+            return
+        _write_all(self._outputs[fd], data)
+
+    def _take_stdin(self) -> None:
+        try:
+            self._pending = os.read(0, PIECE_BYTES)
+        except OSError:
+            self._pending = b""
+        self._listen_to_stdin(False)
+        if not self._pending:
+            self._close_stdin()
+            return
+        self._feed()
+
+    def _feed(self) -> None:
+        try:
+            self._pending = self._pending[os.write(self._stdin, self._pending) :]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._pending = b""
+            self._close_stdin()
+            return
+        self._watch_writable(bool(self._pending))
+        self._listen_to_stdin(not self._pending)
+
+    def _watch_writable(self, wanted: bool) -> None:
+        if self._stdin in self._outputs:  # a terminal: one descriptor both ways
+            self._poll.register(self._stdin, select.POLLIN | (select.POLLOUT if wanted else 0))
+        elif wanted:
+            self._poll.register(self._stdin, select.POLLOUT)
+        else:
+            self._forget(self._stdin)
+
+    def _listen_to_stdin(self, wanted: bool) -> None:
+        if not wanted:
+            self._forget(0)
+            return
+        try:
+            self._poll.register(0, select.POLLIN)
+        except OSError:
+            self._close_stdin()
+
+    def _close_stdin(self) -> None:
+        """Let the command see the end of its input; a terminal has none."""
+        self._forget(0)
+        if self._stdin not in self._outputs and self._stdin >= 0:
+            self._forget(self._stdin)
+            os.close(self._stdin)
+            self._stdin = -1
+
+    def _forget(self, fd: int) -> None:
+        try:
+            self._poll.unregister(fd)
+        except KeyError:
+            pass
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+@contextmanager
+def _raw_terminal(session: ExecSession) -> Iterator[None]:
+    """Our terminal passes every key on and follows its size, until the block ends however it ends."""
+
+    def follow_size(*_: object) -> None:
+        size = os.get_terminal_size(0)
+        session.resize(size.lines, size.columns)
+
+    before = termios.tcgetattr(0)
+    handler = signal.signal(signal.SIGWINCH, follow_size)
+    try:
+        follow_size()
+        tty.setraw(0)
+        yield
+    finally:
+        termios.tcsetattr(0, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGWINCH, handler)

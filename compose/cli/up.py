@@ -1,0 +1,159 @@
+"""`umiak up`: bring the project up; in the foreground show what its containers write until they end or Ctrl-C."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from compose.cli import signals
+from compose.cli.context import Context, timeout_of, warn
+from compose.cli.options import Args, Command, Option
+from engine.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from compose.orchestrator import Orchestrator
+    from compose.plan import Plan
+    from compose.verdicts import UpOptions
+
+PLANNING = (
+    Option("--build", help="Build images before starting containers"),
+    Option("--no-build", help="Do not build an image, even if it is missing"),
+    Option("--force-recreate", help="Recreate containers even if nothing changed"),
+    Option("--no-recreate", help="Leave containers that exist as they are"),
+    Option("--always-recreate-deps", help="Recreate what the services named depend on, too"),
+    Option("-V", "--renew-anon-volumes", help="Give recreated containers new anonymous volumes"),
+    Option("--no-deps", help="Leave out what the services named depend on"),
+    Option("--remove-orphans", help="Remove containers of services that are not in the file"),
+    Option("--scale", metavar="SERVICE=N", many=True, help="Number of containers of a service; repeatable"),
+    Option("-t", "--timeout", metavar="SECONDS", help="How long a container may take to stop"),
+    Option("--no-start", help="Only create containers"),
+)
+"""Options that decide what there is to do; `plan` and `create` take them too."""
+
+COMMAND = Command(
+    "up",
+    "Create and start containers",
+    words="[SERVICE...]",
+    options=[
+        Option("-d", "--detach", help="Let containers run in the background"),
+        *PLANNING,
+        Option(
+            "--wait", help="Return when services are running, or healthy where they have a health check; implies -d"
+        ),
+        Option("--wait-timeout", metavar="SECONDS", help="How long to wait for the whole project at most"),
+        Option("--strict-intervals", help="Probe health only as often as the file says, also while starting"),
+        Option("--abort-on-container-exit", help="Stop all containers when one ends"),
+        Option("--abort-on-container-failure", help="Stop all containers when one ends with an error"),
+        Option(
+            "--exit-code-from", metavar="SERVICE", help="Exit with the code of that service; stops all when one ends"
+        ),
+        Option("--timestamps", help="Show when each line was written"),
+        Option("--no-log-prefix", help="Do not begin lines with the container's name"),
+        Option("--no-color", help="Show no colours"),
+        Option("--attach", metavar="SERVICE", many=True, help="Show only the output of these services; repeatable"),
+        Option(
+            "--no-attach", metavar="SERVICE", many=True, help="Do not show the output of these services; repeatable"
+        ),
+        Option("--quiet-pull", help="Accepted for compatibility", hidden=True),
+        Option("--quiet-build", help="Accepted for compatibility", hidden=True),
+        Option("--pull", metavar="POLICY", help="Accepted for compatibility", hidden=True),
+        Option("--menu", help="Accepted for compatibility", hidden=True),
+        Option("-y", "--yes", help="Accepted for compatibility", hidden=True),
+    ],
+)
+
+
+def run(context: Context, args: Args) -> int:
+    """Bring the project up."""
+    _check_options(args)
+    with context.view("up") as view, context.orchestrator(warm=not context.dry_run, view=view) as orchestrator:
+        project = context.project(args.words)
+        options = plan_options(args)
+        desired = orchestrator.desired(project, strict_intervals=args.flag("strict-intervals"))
+        if context.dry_run:
+            print_plan(orchestrator.plan(desired, options))
+            return 0
+        begun = time.time()
+        detached = args.flag("detach") or args.flag("wait") or args.flag("no-start")
+        with signals.interruptible():
+            plan = orchestrator.up(desired, options, wait_timeout_s=timeout_of(args, "wait-timeout"))
+        view.close()
+        if not plan:
+            print(f"{project.name}: nothing to do, all is as the file asks")
+        if detached:
+            return 0
+        return _stay(orchestrator, project.name, args, begun)
+
+
+def _stay(orchestrator: Orchestrator, project: str, args: Args, begun: float) -> int:
+    """Show output until the containers end."""
+    from compose.cli.attach import Attachment, Ending
+
+    ending = Ending(
+        on_exit=args.flag("abort-on-container-exit") or args.given("exit-code-from"),
+        on_failure=args.flag("abort-on-container-failure"),
+        code_from=args.text("exit-code-from"),
+    )
+    attachment = Attachment(
+        orchestrator,
+        project,
+        args.words,
+        ending,
+        timeout_s=timeout_of(args),
+        shown=args.many("attach"),
+        hidden=args.many("no-attach"),
+        prefix=not args.flag("no-log-prefix"),
+        timestamps=args.flag("timestamps"),
+        colour=not args.flag("no-color"),
+    )
+    return attachment.run(since=begun)
+
+
+def plan_options(args: Args) -> UpOptions:
+    """The planner's options from the command line."""
+    from compose.verdicts import UpOptions
+
+    return UpOptions(
+        services=tuple(args.words),
+        build=args.flag("build"),
+        no_build=args.flag("no-build"),
+        force_recreate=args.flag("force-recreate"),
+        no_recreate=args.flag("no-recreate"),
+        always_recreate_deps=args.flag("always-recreate-deps"),
+        renew_anonymous_volumes=args.flag("renew-anon-volumes"),
+        no_deps=args.flag("no-deps"),
+        remove_orphans=args.flag("remove-orphans"),
+        scale=dict(map(_scale, args.many("scale"))),
+        timeout_s=timeout_of(args),
+        start=not args.flag("no-start"),
+        wait=args.given("wait") and args.flag("wait"),
+    )
+
+
+def print_plan(plan: Plan) -> None:
+    """Print a plan as text."""
+    print(plan if plan else f"{plan.project}: nothing to do, all is as the file asks")
+
+
+def _scale(text: str) -> tuple[str, int]:
+    service, _, count = text.partition("=")
+    if not service or not count.isdecimal():
+        raise InvalidInput(f'cannot read "{text}" as a scale', hint="for example --scale web=3")
+    return service, int(count)
+
+
+def _check_options(args: Args) -> None:
+    stops = [
+        key for key in ("abort-on-container-exit", "abort-on-container-failure", "exit-code-from") if args.given(key)
+    ]
+    pairs = [
+        ("force-recreate", "no-recreate"),
+        ("build", "no-build"),
+        ("no-start", "wait"),
+        *((stop, detach) for stop in stops for detach in ("detach", "wait")),
+    ]
+    for one, other in pairs:
+        if args.given(one) and args.given(other):
+            raise InvalidInput(f"--{one} and --{other} exclude each other")
+    if args.given("wait-timeout") and not args.given("wait"):
+        warn("--wait-timeout has no effect without --wait")

@@ -1,0 +1,36 @@
+"""Which view shows progress: what was asked for, else what fits stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from compose.cli.view.base import Quiet, View
+from engine.errors import InvalidInput
+
+
+def choose_view(mode: str, title: str) -> View:
+    """The view for a mode: auto, tty, plain, json or quiet. `title` heads the live region (`up shop`)."""
+    if mode == "auto":
+        mode = "tty" if _is_live_terminal() else "plain"
+    if mode == "tty":
+        from compose.cli.view.tty import Live
+
+        return Live(sys.stderr, title)
+    if mode in ("plain", "rawjson"):
+        from compose.cli.view.plain import Plain
+
+        return Plain(sys.stderr)
+    if mode == "json":
+        from compose.cli.view.jsonlines import JsonLines
+
+        return JsonLines(sys.stderr)
+    if mode == "quiet":
+        return Quiet()
+    raise InvalidInput(f'unknown progress type "{mode}"', hint="use one of: auto, tty, plain, json, quiet")
+
+
+def _is_live_terminal() -> bool:
+    if os.environ.get("CI") or os.environ.get("TERM", "dumb") == "dumb":
+        return False
+    return sys.stderr.isatty()
