@@ -213,14 +213,7 @@ class CgroupV1(Cgroup):
 
     def attach(self, pid: int) -> None:
         for _, path in self.hierarchies():
-            try:
-                _write(f"{path}/cgroup.procs", str(pid))
-            except FileNotFoundError:
-                if self._must_exist(path):
-                    raise
-
-    def _must_exist(self, path: str) -> bool:
-        return os.path.isdir(path) or not self.exists()
+            _write(f"{path}/cgroup.procs", str(pid))
 
     def _path(self, controller: str) -> str | None:
         for controllers, mount in self._mounts.items():

@@ -302,6 +302,8 @@ def follow(channel: socket.socket, pid: int, pidfd: int, cgroup: Cgroup) -> int 
     try:
         try:
             cgroup.attach(pid)
+        except ProcessLookupError:
+            pass  # it has ended already: what it has to say of that comes below
         except OSError as error:
             raise LaunchError(
                 "Cgroup", error.errno or 0, f"cannot put the process into its cgroup: {error.strerror}"
