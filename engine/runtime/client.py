@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ CONTROL_SOCKET = "control.sock"
 MESSAGE_BYTES = 1024 * 1024
 # After its grace period a container is killed; the kernel then needs a moment to free what it held.
 KILL_PATIENCE_S = 60.0
+# How long a monitor may take to get its container going, or to clean up after it.
+SETTLE_PATIENCE_S = 30.0
 
 _KINDS: dict[str, type[UmiakError]] = {
     "conflict": Conflict,
@@ -189,8 +192,17 @@ class MonitorClient:
             yield self.status()
 
     def stop(self, timeout_s: float | None = None, signal: int | None = None) -> dict[str, Any]:
-        """End the container, restart policy or not; return the reply (`status`, `hint`) when all it held is free."""
-        connection = self._ask({"op": "stop", "timeout_s": timeout_s, "signal": signal})
+        """End the container, restart policy or not; return the reply (`status`, `hint`) when all it held is free.
+
+        A container that does not run is stopped already.
+        """
+        try:
+            connection = self._ask({"op": "stop", "timeout_s": timeout_s, "signal": signal})
+        except Unavailable:
+            found = self.status()
+            if found["state"] in ("created", "exited"):
+                return {"ok": True, "status": found, "hint": None}
+            raise
         with connection:
             if timeout_s is not None and timeout_s >= 0:
                 connection.settimeout(timeout_s + KILL_PATIENCE_S)
@@ -273,23 +285,36 @@ class MonitorClient:
             return self._reply(connection)
 
     def _ask(self, message: dict[str, Any], fds: Sequence[int] = ()) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        connection = self._connect()
         try:
-            # The path of a socket is limited to 107 bytes; the one through the directory's descriptor is short.
-            directory = os.open(self._run, os.O_PATH | os.O_DIRECTORY)
-            try:
-                connection.connect(f"/proc/self/fd/{directory}/{CONTROL_SOCKET}")
-            finally:
-                os.close(directory)
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MESSAGE_BYTES)
             socket.send_fds(connection, [json.dumps(message).encode()], list(fds))
-        except (FileNotFoundError, ConnectionError) as error:
+        except ConnectionError as error:
             connection.close()
             raise self._unreachable() from error
         except OSError as error:
             connection.close()
             raise InvalidInput(f"cannot ask the container's monitor: {error.strerror}") from error
         return connection
+
+    def _connect(self) -> socket.socket:
+        deadline = time.monotonic() + SETTLE_PATIENCE_S
+        while True:
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                # The path of a socket is limited to 107 bytes; the one through the directory's descriptor is short.
+                directory = os.open(self._run, os.O_PATH | os.O_DIRECTORY)
+                try:
+                    connection.connect(f"/proc/self/fd/{directory}/{CONTROL_SOCKET}")
+                    return connection
+                finally:
+                    os.close(directory)
+            except (FileNotFoundError, ConnectionError) as error:
+                connection.close()
+                # A monitor without a socket is about to have one, or to end.
+                if not self.alive() or time.monotonic() > deadline:
+                    raise self._unreachable() from error
+            time.sleep(0.005)
 
     def _unreachable(self) -> Unavailable:
         if liveness.init_alive(self.status()):

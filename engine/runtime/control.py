@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
         pid: int
         pidfd: int
-        console_fd: int
+        console_fd: int | None
 
     class Container(Protocol):
         """What the socket's operations act on: the monitor."""
@@ -181,7 +181,7 @@ class Connection:
             raise ServiceError("invalid", f"exec needs stdin, stdout and stderr, got {len(self._fds)} descriptors")
         stdio = None if request.get("tty") else (self._fds[0], self._fds[1], self._fds[2])
         process = self._process = self._container.execute(request, stdio, self.process_ended)
-        if process.console_fd >= 0:
+        if process.console_fd is not None:
             set_size(process.console_fd, request.get("rows", 0), request.get("cols", 0))
         self.send({"ok": True, "pid": process.pid}, process.console_fd)
 
@@ -194,7 +194,7 @@ class Connection:
         if self._process is None:
             self._container.resize(int(request["rows"]), int(request["cols"]))
             self.send({"ok": True})
-        elif self._process.console_fd >= 0:
+        elif self._process.console_fd is not None:
             # Unanswered, so that the exit code is the only message that follows the first.
             set_size(self._process.console_fd, int(request["rows"]), int(request["cols"]))
 
@@ -204,9 +204,9 @@ class Connection:
             self._news = status
             self._flush()
 
-    def send(self, message: dict[str, Any], fd: int = -1) -> None:
+    def send(self, message: dict[str, Any], fd: int | None = None) -> None:
         """Send a message, and a descriptor with it, as soon as the client can take it."""
-        self._outbox.append((json.dumps(message, separators=(",", ":")).encode(), os.dup(fd) if fd >= 0 else -1))
+        self._outbox.append((json.dumps(message, separators=(",", ":")).encode(), -1 if fd is None else os.dup(fd)))
         self._flush()
 
     def _flush(self) -> None:

@@ -235,10 +235,23 @@ class Monitor:
             self._prober = health.Prober(self.loop, wanted, self._spawn_probe, self._tell_health)
 
     def _spawn_probe(self, argv: list[str], stdio: tuple[int, int, int]) -> tuple[int, int]:
-        entered = execution.enter(
-            self._status.current["pid"], self._pidfd, self._oci, argv=argv, stdio=stdio, cgroup=self._cgroup
-        )
+        entered = self._enter({"argv": argv}, stdio)
         return entered.pid, entered.pidfd
+
+    def _enter(self, request: dict[str, Any], stdio: tuple[int, int, int] | None) -> execution.Entered:
+        return execution.enter(
+            self._status.current["pid"],
+            self._pidfd,
+            self._oci,
+            argv=request["argv"],
+            env=request.get("env") or [],
+            cwd=request.get("cwd"),
+            user=request.get("user"),
+            privileged=bool(request.get("privileged")),
+            tty=bool(request.get("tty")),
+            stdio=stdio,
+            cgroup=self._cgroup,
+        )
 
     def _tell_health(self) -> None:
         if self._prober:
@@ -501,23 +514,8 @@ class Monitor:
     ) -> execution.Entered:
         """Start a command in the running container; `ended` is called with its exit code."""
         self._require("running")
-        argv = request["argv"]
-        if not argv:
-            raise ServiceError("invalid", "exec needs a command")
         try:
-            entered = execution.enter(
-                self._status.current["pid"],
-                self._pidfd,
-                self._oci,
-                argv=argv,
-                env=request.get("env") or [],
-                cwd=request.get("cwd"),
-                user=request.get("user"),
-                privileged=bool(request.get("privileged")),
-                tty=bool(request.get("tty")),
-                stdio=stdio,
-                cgroup=self._cgroup,
-            )
+            entered = self._enter(request, stdio)
         except init.LaunchError as error:
             failure = _failure(error)
             raise ServiceError(failure["kind"], failure["message"], failure["hint"]) from error
@@ -526,7 +524,7 @@ class Monitor:
             self.loop.remove(entered.pidfd)
             code = process.wait_exit(entered.pidfd) or 0
             os.close(entered.pidfd)
-            if entered.console_fd >= 0:
+            if entered.console_fd is not None:
                 os.close(entered.console_fd)
             ended(code)
 

@@ -115,7 +115,7 @@ class Rig:
         self.zygote = Zygote.spawn()
 
     def container(self, *argv: str, name: str = "", **changes: Any) -> Container:
-        made = Container(self, name or f"c{len(self.containers)}", list(argv), **changes)
+        made = Container(self, name or f"c{len(self.containers):03}", list(argv), **changes)
         self.containers.append(made)
         return made
 
