@@ -134,7 +134,7 @@ class NameServer:
         records = self._records(query)
         if records is not None:
             reply(query.answer(records) if by_tcp else query.datagram(records))
-        elif not self._forwarder.servers:
+        elif not self._forwarder.servers or self._names.holds(query.reverse_address() or "0.0.0.0"):
             reply(query.answer([], dns_message.NXDOMAIN))
         else:
 

@@ -166,7 +166,11 @@ class BridgeNetworks:
             return []
         way_out = next((endpoint for endpoint in endpoints if endpoint.gateway), None)
         networks = [
-            {"name": endpoint.network, "names_dir": self._paths.network_run(endpoint.network_id)}
+            {
+                "name": endpoint.network,
+                "names_dir": self._paths.network_run(endpoint.network_id),
+                "subnet": f"{endpoint.ipv4_address}/{endpoint.prefix_length}",
+            }
             for endpoint in endpoints
         ]
         servers = resolver.servers(dns) if way_out else []

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 
 TYPE_CHECKING = False
@@ -23,7 +24,7 @@ class Names:
     """The names of all networks that one container is on."""
 
     def __init__(self, networks: Sequence[Mapping[str, str]]) -> None:
-        self._networks = [NetworkNames(network["name"], network["names_dir"]) for network in networks]
+        self._networks = [NetworkNames(each["name"], each["names_dir"], each["subnet"]) for each in networks]
         self._turn = 0
 
     def addresses(self, name: str) -> list[str]:
@@ -45,11 +46,18 @@ class Names:
                 return name
         return None
 
+    def holds(self, address: str) -> bool:
+        """Whether an address belongs to one of the networks, so that nobody else knows a name of it."""
+        return any(network.holds(address) for network in self._networks)
+
 
 class NetworkNames:
     """The names of one network, read again when its directory has changed."""
 
-    def __init__(self, network: str, directory: str) -> None:
+    def __init__(self, network: str, directory: str, subnet: str) -> None:
+        address, _, length = subnet.partition("/")
+        self._host_bits = 32 - int(length)
+        self._prefix = _number(address) >> self._host_bits
         self._network = network
         self._suffix = f".{network.lower()}"
         self._directory = directory
@@ -68,6 +76,10 @@ class NetworkNames:
         self._refresh()
         name = self._names.get(address)
         return f"{name}.{self._network}" if name else None
+
+    def holds(self, address: str) -> bool:
+        """Whether the address lies in the network's subnet."""
+        return _number(address) >> self._host_bits == self._prefix
 
     def _refresh(self) -> None:
         try:
@@ -97,3 +109,7 @@ class NetworkNames:
                 self._names[address] = names[0]
             for name in names:
                 self._addresses.setdefault(name.lower(), []).append(address)
+
+
+def _number(address: str) -> int:
+    return int.from_bytes(socket.inet_aton(address), "big")

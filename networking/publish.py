@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 
+from engine.kernel import conntrack
 from engine.runtime.services import ServiceError
 from networking import port_owner
 from networking.firewall import NO_NF_TABLES, Firewall
@@ -69,6 +70,7 @@ class PublishedPorts:
         self._published = []
         try:
             self._firewall.withdraw({self._address})
+            conntrack.forget(self._address)
         except OSError as error:
             if error.errno not in NO_NF_TABLES:
                 raise

@@ -114,6 +114,13 @@ def test_an_address_of_ours_has_a_name(lab: Lab) -> None:
     assert b"\x03web\x0aproj_front\x00" in ask(client, reverse, 12)
 
 
+def test_an_address_of_ours_without_a_name_is_not_asked_for_elsewhere(lab: Lab) -> None:
+    lab.dns = (OUTSIDE,)
+    client = lab.container("client", "proj_front")
+    reverse = ".".join(reversed(client.endpoints[0].gateway.split("."))) + ".in-addr.arpa"
+    assert code(ask(client, reverse, 12)) == dns_message.NXDOMAIN
+
+
 def test_changes_are_seen_at_once(lab: Lab) -> None:
     client = lab.container("client", "proj_front")
     for _ in range(5):

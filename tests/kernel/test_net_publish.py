@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import Unsupported
 from engine.kernel import nftables as nft
 from engine.runtime.services import ServiceError
 from engine.types import NetworkSpec, PortBinding
@@ -194,6 +196,21 @@ def test_what_was_published_is_gone_after_the_end(lab: Lab) -> None:
     assert not lab.outside.can_connect(HOST, 8080)
 
 
+def test_a_udp_client_that_keeps_sending_reaches_the_next_container(lab: Lab) -> None:
+    ports = [PortBinding(80, "udp", host_port=5353)]
+    first = web(lab, *ports)
+    with lab.outside.do(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+        sock.settimeout(5)
+        sock.connect((HOST, 5353))
+        sock.send(b"one")
+        assert sock.recv(100) == f"{OUTSIDE} one".encode()
+        first.stop()
+        second = web(lab, *ports, name="second")
+        assert second.address != first.address
+        sock.send(b"two")
+        assert sock.recv(100) == f"{OUTSIDE} two".encode()
+
+
 def test_a_stale_element_of_a_killed_monitor_is_replaced(lab: Lab) -> None:
     lab.driver.firewall.publish([("", "tcp", 8080, "10.1.2.3", 99)])
     container = web(lab)
@@ -302,3 +319,29 @@ def test_idle_connections_cost_two_descriptors_and_no_time(lab: Lab) -> None:
             sock.close()
     wait_until(lambda: len(os.listdir("/proc/self/fd")) <= before + 2 * proxy.SPARE_PIPES)
     listener.close()
+
+
+def test_without_nf_tables_a_host_still_serves_and_warns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> socket.socket:
+        raise OSError(errno.EPROTONOSUPPORT, "Protocol not supported")
+
+    monkeypatch.setattr(nft, "open_socket", refuse)
+    lab = Lab(tmp_path)
+    try:
+        network = lab.driver.create(NetworkSpec("front"))
+        (warning,) = lab.driver.warnings
+        assert warning.startswith("no NAT on this host")
+        container, client = web(lab), lab.container("client", "front")
+        assert converse(client.connect(container.address, 80), b"x").endswith(b" x")
+        assert converse(from_host(8080), b"x").endswith(b" x")
+        assert converse(lab.outside.connect(HOST, 8080), b"x").endswith(b" x")
+        with pytest.raises(Unsupported, match="cannot keep an internal network closed"):
+            lab.driver.create(NetworkSpec("closed", internal=True))
+        assert [each.spec.name for each in lab.driver.all()] == ["front"]
+        for each in (container, client):
+            each.stop()
+            lab.driver.release(each.id)
+        lab.driver.repair({})
+        lab.driver.remove(network)
+    finally:
+        lab.close()

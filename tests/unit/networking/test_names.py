@@ -19,7 +19,8 @@ def publish(directory: Path, container: str, address: str, *names: str) -> None:
 
 @pytest.fixture
 def names(tmp_path: Path) -> Names:
-    return Names([{"name": name, "names_dir": str(tmp_path / name)} for name in ("proj_front", "proj_back")])
+    subnets = {"proj_front": "10.0.0.9/24", "proj_back": "10.0.1.9/24"}
+    return Names([{"name": name, "names_dir": str(tmp_path / name), "subnet": subnets[name]} for name in subnets])
 
 
 def test_all_of_a_name_in_rotation(names: Names, tmp_path: Path) -> None:
@@ -63,3 +64,8 @@ def test_files_that_cannot_be_read_are_passed_over(names: Names, tmp_path: Path)
     for name, text in (("b", "{"), ("c", "[]"), ("d", '{"ip": "10.0.0.9"}'), ("e", '{"ip": "10.0.0.8", "names": []}')):
         (tmp_path / "proj_front" / name).write_text(text)
     assert names.addresses("web") == ["10.0.0.1"]
+
+
+def test_addresses_of_the_networks_are_known_as_such(names: Names) -> None:
+    assert all(names.holds(address) for address in ("10.0.0.0", "10.0.0.255", "10.0.1.1"))
+    assert not any(names.holds(address) for address in ("10.0.2.0", "0.0.0.0"))
