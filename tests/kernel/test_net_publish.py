@@ -205,10 +205,12 @@ def test_a_udp_client_that_keeps_sending_reaches_the_next_container(lab: Lab) ->
         sock.send(b"one")
         assert sock.recv(100) == f"{OUTSIDE} one".encode()
         first.stop()
-        second = web(lab, *ports, name="second")
+        second = lab.container("second", "front", ports=ports)
         assert second.address != first.address
-        sock.send(b"two")
-        assert sock.recv(100) == f"{OUTSIDE} two".encode()
+        with second.do(lambda: listen(80, "udp")) as inside:
+            inside.settimeout(5)
+            sock.send(b"two")
+            assert inside.recv(100) == b"two"
 
 
 def test_a_stale_element_of_a_killed_monitor_is_replaced(lab: Lab) -> None:
