@@ -22,6 +22,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from engine.errors import Conflict, InvalidInput, KernelError, NotFound, Unsupported
+from engine.kernel import conntrack
 from engine.kernel.netlink import NetlinkError, RouteNetlink
 from engine.paths import Paths
 from engine.state import State
@@ -147,7 +148,9 @@ class BridgeNetworks:
                 os.unlink(f"{self._paths.network_run(endpoint.network_id)}/{container_id}")
         if endpoints:
             with _tolerating_no_nf_tables():
-                self.firewall.withdraw({endpoint.ipv4_address for endpoint in endpoints})
+                addresses = {endpoint.ipv4_address for endpoint in endpoints}
+                for address in addresses if self.firewall.withdraw(addresses) else ():
+                    conntrack.forget(address)
 
     # What a container's monitor and file system get
 

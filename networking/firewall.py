@@ -117,16 +117,19 @@ class Firewall:
         found = [key for (_, key), target in self._published() if target == wanted and key[-8:-4] == number]
         return [int.from_bytes(key[-4:-2], "big") for key in found]
 
-    def withdraw(self, addresses: Collection[str]) -> None:
-        """Forget all ports that lead to these container addresses."""
-        self.keep_only(lambda address: address not in addresses)
+    def withdraw(self, addresses: Collection[str]) -> bool:
+        """Forget all ports that lead to these container addresses. False: there were none."""
+        return self.keep_only(lambda address: address not in addresses)
 
-    def keep_only(self, is_wanted: Callable[[str], bool]) -> None:
-        """Forget all ports whose container address is not wanted any more."""
-        self._update(lambda _, target: is_wanted(socket.inet_ntoa(target[:4])), {})
+    def keep_only(self, is_wanted: Callable[[str], bool]) -> bool:
+        """Forget all ports whose container address is not wanted any more. False: there were none."""
+        return self._update(lambda _, target: is_wanted(socket.inet_ntoa(target[:4])), {})
 
-    def _update(self, is_kept: Callable[[Key, bytes], bool], added: dict[Key, bytes]) -> None:
-        """Delete what is not to be kept and add, in one transaction; look again if another process was faster."""
+    def _update(self, is_kept: Callable[[Key, bytes], bool], added: dict[Key, bytes]) -> bool:
+        """Delete what is not to be kept and add, in one transaction; look again if another process was faster.
+
+        Tell whether anything was deleted.
+        """
         for attempt in range(UPDATE_ATTEMPTS):
             batch = nft.Batch(self.table)
             stale = [key for key, target in self._published() if not is_kept(key, target)]
@@ -135,12 +138,13 @@ class Firewall:
             for (name, key), target in added.items():
                 batch.add_element(name, key, target)
             try:
-                return batch.send()
+                batch.send()
+                return bool(stale)
             except NetlinkError as error:
                 is_race = error.errno in (errno.ENOENT, errno.EBUSY, errno.EEXIST) and (stale or added)
                 if not is_race or attempt == UPDATE_ATTEMPTS - 1:
                     raise
-        return None
+        return False
 
     def _published(self) -> list[tuple[Key, bytes]]:
         return [
