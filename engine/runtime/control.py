@@ -146,11 +146,14 @@ class Connection:
                 raise ServiceError("invalid", f"unknown operation {request.get('op')!r}")
             operation(self, request)
         except ServiceError as error:
-            self.send({"ok": False, "kind": error.kind, "message": error.message, "hint": error.hint})
+            self._refuse(error.kind, error.message, error.hint, error.exit_code)
         except (KeyError, TypeError, ValueError) as error:
-            self.send({"ok": False, "kind": "invalid", "message": f"malformed request: {error!r}", "hint": None})
+            self._refuse("invalid", f"malformed request: {error!r}")
         except OSError as error:
-            self.send({"ok": False, "kind": "kernel", "message": str(error), "hint": None})
+            self._refuse("kernel", str(error))
+
+    def _refuse(self, kind: str, message: str, hint: str | None = None, exit_code: int = 1) -> None:
+        self.send({"ok": False, "kind": kind, "message": message, "hint": hint, "exit_code": exit_code})
 
     def _status(self, _: dict[str, Any]) -> None:
         self.send(self._container.status())

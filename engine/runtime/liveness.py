@@ -25,6 +25,19 @@ def init_alive(found: dict[str, Any]) -> bool:
     return procfs.is_same_process(found["pid"], found["pid_starttime"], found["boot_id"])
 
 
+def exit_code_of_zombie(pid: int, started: int) -> int | None:
+    """How a process ended that its parent has not reaped yet, 128 + N for signal N; None if it is gone. proc(5), stat, field 52."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    if fields[0] != b"Z" or int(fields[19]) != started:
+        return None
+    code = os.waitstatus_to_exitcode(int(fields[49]))
+    return code if code >= 0 else 128 - code
+
+
 def take_lock(run: str) -> int | None:
     """Become the monitor of the container whose run directory this is: the lock's descriptor, or None if another is."""
     fd = os.open(f"{run}/{LOCK}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -66,15 +79,16 @@ def observe(run: str, bundle: str | None = None) -> dict[str, Any]:
     if monitored or found["state"] not in ("running", "paused", "restarting") or init_alive(found):
         return found
     ended_unseen = found["state"] != "restarting"
-    found.update(state="exited", pid=0, finished_at=found["finished_at"] or _last_sign(run))
+    found.update(state="exited", pid=0, finished_at=found["finished_at"] or _last_sign(run, found["started_at"]))
     if ended_unseen:
-        found.update(exit_code=UNSEEN, finished_at=_last_sign(run))
+        found.update(exit_code=UNSEEN, finished_at=_last_sign(run, found["started_at"]))
     return found
 
 
-def _last_sign(run: str) -> float:
+def _last_sign(run: str, started_at: float) -> float:
     """When the monitor last wrote: the best guess at an end that nobody saw."""
     try:
-        return os.stat(f"{run}/{status.FILE}").st_mtime
+        # The clock of file times lags by some milliseconds; an end before the start would look odd.
+        return max(os.stat(f"{run}/{status.FILE}").st_mtime, started_at)
     except OSError:
-        return 0.0
+        return started_at

@@ -359,7 +359,9 @@ class Monitor:
 
     def _await_exit_code(self, deadline: float) -> None:
         self.loop.remove(self._pidfd)
-        code = process.exit_code_of(self._pidfd)
+        code = liveness.exit_code_of_zombie(self._status.current["pid"], self._status.current["pid_starttime"])
+        if code is None:
+            code = process.exit_code_of(self._pidfd)
         if code is None and time.monotonic() < deadline:
             self.loop.call_later(UNSEEN_RETRY_S, lambda: self._await_exit_code(deadline))
             return
@@ -518,7 +520,7 @@ class Monitor:
             entered = self._enter(request, stdio)
         except init.LaunchError as error:
             failure = _failure(error)
-            raise ServiceError(failure["kind"], failure["message"], failure["hint"]) from error
+            raise ServiceError(failure["kind"], failure["message"], failure["hint"], failure["exit_code"]) from error
 
         def reap() -> None:
             self.loop.remove(entered.pidfd)

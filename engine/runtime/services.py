@@ -38,11 +38,12 @@ if TYPE_CHECKING:
 class ServiceError(Exception):
     """A service cannot be had. `kind` is `conflict`, `not_found`, `denied`, `unsupported`, `kernel` or `invalid`."""
 
-    def __init__(self, kind: str, message: str, hint: str | None = None) -> None:
+    def __init__(self, kind: str, message: str, hint: str | None = None, exit_code: int = 1) -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
         self.hint = hint
+        self.exit_code = exit_code
 
 
 def load(names: Sequence[str]) -> None:
