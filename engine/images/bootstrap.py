@@ -1,6 +1,6 @@
 """Make a Debian base image from the Debian archive, with no registry and no debootstrap.
 
-signed index → dependency closure → SHA-256 → unpack all packages → install them with the new root's own dpkg, in a container.
+signed index → dependency closure → SHA-256 → unpack → configure with the new root's own dpkg, in a container.
 The result follows Docker's `debian` images: minimal, apt usable, documentation left out where the tag ends in `-slim`.
 """
 
@@ -18,11 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from engine.errors import InvalidInput, Unavailable, Unsupported
 from engine.images.apt.archive import DebianArchive, Selection
 from engine.images.apt.closure import Package
-from engine.images.apt.deb import open_data
+from engine.images.apt.dpkg import UnpackedPackage, write_database
 from engine.images.apt.sources import Source
-from engine.images.compression import decompressed
 from engine.images.config import host_architecture, timestamp
-from engine.images.layer import OPAQUE_XATTR, LayerWriter
+from engine.images.layer import OPAQUE_XATTR
 from engine.images.layers import full_disk_explained
 from engine.images.reference import Reference
 from engine.images.store import ImageStore
@@ -32,7 +31,7 @@ from engine.types import Image, Mount
 
 Progress = Callable[[str, int, int], None]
 
-DEBS = "/var/cache/apt/archives"
+DEBS = "/tmp/archives"
 _FORMAT = "1"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RELEASES = {"11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky"}
@@ -126,9 +125,10 @@ def bootstrap(
         with store.scratch() as scratch:
             upper = os.path.join(scratch, "fs")
             _prepare_root(upper, architecture, is_slim, selection)
-            _unpack(upper, selection.packages, paths, is_slim, report)
-            _complete_root(upper)
-            _install(runner, scratch, selection, paths, report)
+            base = [package for package in selection.packages if package.name in selection.base]
+            unpacked = _unpack(upper, base, paths, is_slim, report)
+            _complete_root(upper, unpacked)
+            _install(runner, scratch, selection, unpacked, paths, report)
             _clean(upper, selection.date)
             report("layer", 0, 1)
             layer = store.add_layer_from_upper(upper)
@@ -210,7 +210,6 @@ def _prepare_root(upper: str, architecture: str, is_slim: bool, selection: Selec
         "etc/apt/apt.conf.d",
         "etc/apt/sources.list.d",
         "etc/dpkg/dpkg.cfg.d",
-        "var/lib/dpkg/info",
         "usr/sbin",
     ):
         os.makedirs(f"{upper}/{directory}", mode=0o755, exist_ok=True)
@@ -224,8 +223,6 @@ def _prepare_root(upper: str, architecture: str, is_slim: bool, selection: Selec
             f"{upper}/etc/dpkg/dpkg.cfg.d/docker",
             "# The slim variant leaves out what containers rarely need.\n" + "\n".join(rules) + "\n",
         )
-    for path in ("var/lib/dpkg/status", "var/lib/dpkg/available"):
-        _write(f"{upper}/{path}", "")
     _write(f"{upper}/etc/apt/sources.list.d/debian.sources", _sources_text(selection.sources))
 
 
@@ -246,65 +243,66 @@ def _sources_text(sources: Sequence[Source]) -> str:
     return "\n".join(stanzas)
 
 
-def _unpack(upper: str, packages: Sequence[Package], paths: Mapping[str, str], is_slim: bool, report: Progress) -> None:
-    """Unpack all packages, two at a time: decompression leaves Python's lock, so both cores work."""
-    rename = _leave_out(_SLIM_EXCLUDES, _SLIM_INCLUDES) if is_slim else None
+def _unpack(
+    upper: str, packages: Sequence[Package], paths: Mapping[str, str], is_slim: bool, report: Progress
+) -> list[UnpackedPackage]:
+    """Unpack packages, several at a time: decompression runs without Python's lock, so all cores work."""
+    leave_out = _leave_out(_SLIM_EXCLUDES, _SLIM_INCLUDES) if is_slim else lambda _path: False
 
-    def unpack_one(package: Package) -> str:
-        with (
-            LayerWriter(upper, rename=rename, keep_directory_links=True) as writer,
-            open_data(paths[package.name]) as data,
-        ):
-            writer.unpack(decompressed(data))
-            writer.finish()
-        return package.name
+    def unpack_one(package: Package) -> UnpackedPackage:
+        unpacked = UnpackedPackage(paths[package.name])
+        unpacked.unpack(upper, leave_out)
+        return unpacked
 
+    result = []
     with ThreadPoolExecutor(min(os.cpu_count() or 1, 4), thread_name_prefix="unpack") as pool:
-        for done, name in enumerate(pool.map(unpack_one, packages), 1):
-            report(f"unpack {name}", done, len(packages))
+        for done, unpacked in enumerate(pool.map(unpack_one, packages), 1):
+            result.append(unpacked)
+            report(f"unpack {unpacked.name}", done, len(packages))
+    return result
 
 
-def _leave_out(excludes: Sequence[str], includes: Sequence[str]) -> Callable[[bytes], bytes | None]:
+def _leave_out(excludes: Sequence[str], includes: Sequence[str]) -> Callable[[bytes], bool]:
     """dpkg's path-exclude and path-include: the last rule that matches counts, and directories above an included path stay."""
     excluded = re.compile("|".join(fnmatch.translate(rule[1:]) for rule in excludes).encode())
     included = re.compile("|".join(fnmatch.translate(rule[1:]) for rule in includes).encode())
 
-    def rename(path: bytes) -> bytes | None:
-        if (
-            not excluded.match(path)
-            or included.match(path)
-            or (path.startswith(b"usr/share/doc/") and path.count(b"/") == 3)
-        ):
-            return path
-        return None
+    def is_left_out(path: bytes) -> bool:
+        if not excluded.match(path) or included.match(path):
+            return False
+        return not (path.startswith(b"usr/share/doc/") and path.count(b"/") == 3)
 
-    return rename
+    return is_left_out
 
 
-def _complete_root(upper: str) -> None:
-    """The accounts that packages' scripts expect from the start; base-passwd keeps them as its masters."""
+def _complete_root(upper: str, packages: Sequence[UnpackedPackage]) -> None:
+    """dpkg's database, and the accounts that packages' scripts expect from the start (base-passwd keeps their masters)."""
+    write_database(upper, packages)
     for name in ("passwd", "group"):
-        target = f"{upper}/etc/{name}"
-        if not os.path.exists(target):
-            with open(f"{upper}/usr/share/base-passwd/{name}.master", encoding="utf-8") as file:
-                _write(target, file.read())
+        with open(f"{upper}/usr/share/base-passwd/{name}.master", encoding="utf-8") as file:
+            _write(f"{upper}/etc/{name}", file.read())
     _write(f"{upper}/etc/hosts", "127.0.0.1 localhost\n")
 
 
 def _install(
-    runner: BuildRunner, scratch: str, selection: Selection, paths: Mapping[str, str], report: Progress
+    runner: BuildRunner,
+    scratch: str,
+    selection: Selection,
+    unpacked: Sequence[UnpackedPackage],
+    paths: Mapping[str, str],
+    report: Progress,
 ) -> None:
-    """Let dpkg install all packages properly: maintainer scripts, conffiles, triggers, its database."""
+    """Let the root's own dpkg configure the base, then install the rest: maintainer scripts, conffiles, triggers."""
     empty, work = os.path.join(scratch, "empty"), os.path.join(scratch, "work")
     os.mkdir(empty, 0o755)
     os.mkdir(work, 0o755)
-    output = _DpkgOutput(len(selection.packages), report)
-    files = [f"{DEBS}/{os.path.basename(paths[package.name])}" for package in selection.packages]
+    extra = [f"{DEBS}/{os.path.basename(paths[p.name])}" for p in selection.packages if p.name not in selection.base]
+    output = _DpkgOutput(len(unpacked) + 2 * len(extra), report)
     code = runner(
         layer_dirs=[empty],
         upper=os.path.join(scratch, "fs"),
         work=work,
-        argv=["dpkg", "--force-depends", "--force-confnew", "--install", *files],
+        argv=["/bin/sh", "-ec", _script(unpacked, extra)],
         env=[
             _PATH,
             "DEBIAN_FRONTEND=noninteractive",
@@ -313,7 +311,7 @@ def _install(
             f"SOURCE_DATE_EPOCH={int(selection.date)}",
         ],
         cwd="/",
-        user="root",
+        user="0:0",
         output=output,
         network=False,
         mounts=[Mount("bind", DEBS, os.path.realpath(os.path.dirname(next(iter(paths.values())))), read_only=True)],
@@ -325,11 +323,21 @@ def _install(
         )
 
 
+def _script(unpacked: Sequence[UnpackedPackage], extra: Sequence[str]) -> str:
+    """What dpkg would have run before unpacking, then dpkg itself."""
+    lines = [line for package in unpacked if (line := package.preinst_line()) is not None]
+    lines.append("dpkg --configure --pending")
+    if extra:
+        # Dependency order covers Pre-Depends but for cycles, which dpkg then only warns of.
+        lines.append(f"dpkg --force-depends --install {' '.join(extra)}")
+    return "\n".join(lines)
+
+
 class _DpkgOutput:
     """Turns dpkg's lines into progress, and keeps the last ones for an error."""
 
-    def __init__(self, packages: int, report: Progress) -> None:
-        self._total = 2 * packages
+    def __init__(self, steps: int, report: Progress) -> None:
+        self._total = steps
         self._done = 0
         self._report = report
         self._rest = b""

@@ -18,10 +18,11 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What a root is made of: packages in dependency order, the sources they came from, and the newest index's date."""
+    """What a root is made of: packages in dependency order, which of them are its base, their sources, the newest index's date."""
 
     suite: str
     packages: tuple[Package, ...]
+    base: frozenset[str]
     sources: tuple[Source, ...]
     date: float
 
@@ -51,8 +52,11 @@ class DebianArchive:
             for done, (release, packages_list) in enumerate(zip(debian, lists, strict=True), 1):
                 universe.add_index(release.source.uri, packages_list)
                 progress(f"indexes of {suite}", done, len(debian))
-        chosen = closure(universe, [*_basics(universe, debian), *packages])
-        return Selection(suite, tuple(chosen), tuple(r.source for r in debian), max(r.date for r in debian))
+        basics = _basics(universe, debian)
+        chosen = closure(universe, [*basics, *packages])
+        base = frozenset(package.name for package in (closure(universe, basics) if packages else chosen))
+        date = max(release.date for release in debian)
+        return Selection(suite, tuple(chosen), base, tuple(release.source for release in debian), date)
 
     def fetch(self, packages: Sequence[Package], progress: Progress) -> dict[str, str]:
         """Bring packages into the cache, several at once; return name → path of the verified .deb."""
