@@ -65,15 +65,16 @@ class Firewall:
 
     def add_network(self, bridge: str, *, internal: bool) -> None:
         """Isolate a bridge and, unless internal, let it out. Makes the table if there is none."""
-        if not self.exists():
-            self._make_table()
         name = nft.ifname(bridge)
         batch = nft.Batch(self.table)
+        if not self.exists():
+            _queue_table(batch)
         batch.add_element(BRIDGES, name)
         batch.add_element(PAIRS, name + name)
         if internal:
             batch.add_element(INTERNAL, name)
         batch.send()
+        _write_forwarding("1")
 
     def remove_network(self, bridge: str) -> None:
         """Forget a bridge. Takes the table away with the last one."""
@@ -153,14 +154,12 @@ class Firewall:
             for key, target in nft.elements(self.table, name).items()
         ]
 
-    def _make_table(self) -> None:
-        batch = nft.Batch(self.table)
-        batch.add_table(COMMENT + _original_forwarding())
-        _queue_sets(batch)
-        _queue_forward(batch)
-        _queue_nat(batch)
-        batch.send()
-        _write_forwarding("1")
+
+def _queue_table(batch: nft.Batch) -> None:
+    batch.add_table(COMMENT + _original_forwarding())
+    _queue_sets(batch)
+    _queue_forward(batch)
+    _queue_nat(batch)
 
 
 def _queue_sets(batch: nft.Batch) -> None:

@@ -220,7 +220,7 @@ def test_repair_drops_what_belongs_to_nobody(lab: Lab) -> None:
 
 def test_repair_finishes_a_removal_and_drops_a_bridge_that_is_not_recorded(lab: Lab) -> None:
     killed, lost = lab.driver.create(NetworkSpec("killed")), lab.driver.create(NetworkSpec("lost"))
-    lab.driver._mark_removing(killed.id)
+    lab.driver._records.mark_removing(killed)
     lab.state.execute("DELETE FROM networks WHERE id = ?", (lost.id,))
     lab.driver.repair({})
     assert lab.state.rows("SELECT * FROM networks") == []

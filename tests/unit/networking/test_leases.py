@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,9 @@ from engine.errors import Conflict, InvalidInput, NotFound, Unavailable, Unsuppo
 from engine.paths import Paths
 from engine.state import State
 from engine.types import EndpointInfo, EndpointRequest, NetworkInfo, NetworkSpec, PortBinding
-from networking import driver as driver_module
 from networking.driver import BridgeNetworks, table_name
 from networking.links import Bridge
+from networking.records import check_spec
 
 
 class RecordedLinks:
@@ -36,14 +37,18 @@ class RecordedLinks:
 class Unplugged(BridgeNetworks):
     """The driver without a kernel: networks are only recorded."""
 
+    def __init__(self, paths: Paths, state: State) -> None:
+        super().__init__(paths, state, RecordedLinks())
+        self.state = state
+
     def create(self, spec: NetworkSpec) -> NetworkInfo:
-        driver_module._check_spec(spec)
-        return self._record(spec)
+        check_spec(spec)
+        return self._records.add(spec)
 
 
 def open_driver(directory: str) -> Unplugged:
     paths = Paths(f"{directory}/root", f"{directory}/run")
-    return Unplugged(paths, State(paths.database), RecordedLinks())
+    return Unplugged(paths, State(paths.database))
 
 
 @pytest.fixture
@@ -52,7 +57,7 @@ def driver(tmp_path: Path) -> Iterator[Unplugged]:
     made.create(NetworkSpec("front", subnet="10.201.0.0/24"))
     made.create(NetworkSpec("back", subnet="10.202.0.0/24", internal=True))
     yield made
-    made._state.close()
+    made.state.close()
 
 
 def container(number: int) -> str:
@@ -137,7 +142,7 @@ def test_a_network_in_use_is_not_removed_and_names_its_containers(driver: Unplug
 
 def test_a_network_on_its_way_out_frees_its_name_and_takes_no_leases(driver: Unplugged) -> None:
     network = next(network for network in driver.all() if network.spec.name == "front")
-    driver._mark_removing(network.id)
+    driver._records.mark_removing(network)
     with pytest.raises(NotFound):
         driver.lease(container(1), "web", [EndpointRequest("front")])
     assert driver.create(NetworkSpec("front", subnet="10.205.0.0/24")).id != network.id
@@ -193,7 +198,7 @@ def test_an_address_is_never_handed_out_twice(steps: list[int | str]) -> None:
         for step, wish in enumerate(steps):
             name = container(wish if isinstance(wish, int) else 100 + step)
             if name in held:
-                driver._state.execute("DELETE FROM leases WHERE container_id = ?", (name,))
+                driver.state.execute("DELETE FROM leases WHERE container_id = ?", (name,))
                 del held[name]
                 continue
             request = EndpointRequest("small", ipv4_address=wish if isinstance(wish, str) else None)
@@ -203,7 +208,23 @@ def test_an_address_is_never_handed_out_twice(steps: list[int | str]) -> None:
                 continue
             assert leased.ipv4_address not in held.values()
             held[name] = leased.ipv4_address
-        rows = driver._state.rows("SELECT ipv4_address FROM leases")
+        rows = driver.state.rows("SELECT ipv4_address FROM leases")
         assert sorted(row[0] for row in rows) == sorted(held.values())
-        driver._state.close()
+        driver.state.close()
     assert not os.path.exists(directory)
+
+
+def test_leases_taken_at_once_by_many_are_all_different(tmp_path: Path) -> None:
+    first = open_driver(str(tmp_path))
+    first.create(NetworkSpec("front", subnet="10.201.0.0/24"))
+    drivers = [first, open_driver(str(tmp_path))]
+
+    def take(number: int) -> str:
+        (leased,) = drivers[number % 2].lease(container(number), f"web-{number}", [EndpointRequest("front")])
+        return leased.ipv4_address
+
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(take, range(100)))
+    assert len(set(taken)) == 100
+    for each in drivers:
+        each.state.close()
