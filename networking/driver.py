@@ -89,7 +89,11 @@ class BridgeNetworks:
         self._finish_removals()
 
     def all(self) -> list[NetworkInfo]:
-        """All networks that are not on their way out."""
+        """All networks that are not on their way out. A removal that was killed half-way is finished first."""
+        if self._records.networks(removing=True):
+            with self._host.held(wait=False) as is_held:
+                if is_held:  # else whoever holds it is removing it
+                    self._finish_removals()
         return self._records.networks()
 
     def lease(self, container_id: str, container_name: str, requests: Sequence[EndpointRequest]) -> list[EndpointInfo]:
@@ -310,19 +314,33 @@ class HostLock:
         self._fd = -1
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Hold it for a block."""
-        with self._lock:
-            if self._depth == 0:
-                self._fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-                fcntl.flock(self._fd, fcntl.LOCK_EX)
+    def held(self, *, wait: bool = True) -> Iterator[bool]:
+        """Hold it for a block. Without `wait`, the block learns whether it has it."""
+        if not self._lock.acquire(blocking=wait):
+            yield False
+            return
+        try:
+            if self._depth == 0 and not self._acquire(wait):
+                yield False
+                return
             self._depth += 1
             try:
-                yield
+                yield True
             finally:
                 self._depth -= 1
                 if self._depth == 0:
                     os.close(self._fd)
+        finally:
+            self._lock.release()
+
+    def _acquire(self, wait: bool) -> bool:
+        self._fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(self._fd)
+            return False
+        return True
 
 
 def table_name(root: str) -> str:

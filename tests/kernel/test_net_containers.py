@@ -13,6 +13,7 @@ from engine.kernel import nftables as nft
 from engine.kernel.netlink import RouteNetlink
 from engine.runtime import endpoints as attachment
 from engine.types import EndpointRequest, NetworkSpec
+from networking.driver import HostLock
 from networking.links import LinkWorker, PyrouteLinks
 from tests.kernel.netlab import HOST, OUTSIDE, Lab, converse, listen, serve
 
@@ -227,6 +228,17 @@ def test_repair_finishes_a_removal_and_drops_a_bridge_that_is_not_recorded(lab: 
     assert nft.tables() == {}
     with RouteNetlink() as netlink:
         assert {link.name for link in netlink.links()} == {"lo", "out0"}
+
+
+def test_looking_at_the_networks_finishes_a_removal_unless_its_command_is_at_it(lab: Lab) -> None:
+    network = lab.driver.create(NetworkSpec("front"))
+    lab.driver._records.mark_removing(network)
+    with HostLock().held():
+        assert lab.driver.all() == []
+        assert PyrouteLinks().inspect(network.link) is not None
+    assert lab.driver.all() == []
+    assert PyrouteLinks().inspect(network.link) is None
+    assert lab.state.rows("SELECT * FROM networks") == []
 
 
 def test_the_default_network_goes_with_its_last_lease(lab: Lab) -> None:
