@@ -12,6 +12,7 @@ import fnmatch
 import hashlib
 import os
 import re
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -381,15 +382,14 @@ def _clean(upper: str, date: float) -> None:
 
 
 def _clamp_times(upper: str, latest: int) -> None:
+    """Directories all get the same time: theirs tells the order of unpacking, which threads decide."""
     for path, directories, files in os.walk(upper, topdown=False):
         for name in (*files, *directories):
-            _clamp_time(os.path.join(path, name), latest)
-    _clamp_time(upper, latest)
-
-
-def _clamp_time(path: str, latest: int) -> None:
-    if os.lstat(path).st_mtime > latest:
-        os.utime(path, (latest, latest), follow_symlinks=False)
+            entry = os.path.join(path, name)
+            found = os.lstat(entry)
+            if stat.S_ISDIR(found.st_mode) or found.st_mtime > latest:
+                os.utime(entry, (latest, latest), follow_symlinks=False)
+    os.utime(upper, (latest, latest))
 
 
 def _empty(directory: str) -> None:

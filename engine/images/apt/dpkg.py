@@ -14,6 +14,7 @@ from engine.images.apt.deb import open_member, read_control
 from engine.images.apt.deb822 import fields
 from engine.images.compression import decompressed
 from engine.images.layer import LayerWriter
+from engine.kernel.files import open_in_root
 
 DATABASE = "var/lib/dpkg"
 NEW_CONFFILE = b".dpkg-new"
@@ -37,7 +38,7 @@ class UnpackedPackage:
         self._paths: list[bytes] = []
 
     def unpack(self, root: str, leave_out: Callable[[bytes], bool]) -> None:
-        """Write the package's files. Conffiles wait beside their place, as dpkg wants them before it configures."""
+        """Write the package's files. Conffiles lie in their place, for scripts that run early, and beside it, for dpkg."""
         conffiles = {path[1:] for path in self._conffiles}
 
         def rename(path: bytes) -> bytes | None:
@@ -52,6 +53,8 @@ class UnpackedPackage:
         ):
             writer.unpack(decompressed(data))
             writer.finish()
+        for path in conffiles:
+            _link_conffile(root, path)
 
     def write_info(self, root: str) -> None:
         """Write the package's part of `info/`: its file list and control files."""
@@ -92,9 +95,29 @@ class UnpackedPackage:
             "DPKG_MAINTSCRIPT_DEBUG": "0",
             "DPKG_ADMINDIR": f"/{DATABASE}",
             "DPKG_ROOT": "",
+            # Run by dpkg itself it would be tmp.ci/preinst, which tells debconf the package.
+            "DEBCONF_PACKAGE": self.name,
+            "PERL_DL_NONLAZY": "1",
         }
         words = [f"{key}={shlex.quote(value)}" for key, value in environment.items()]
         return " ".join([*words, shlex.quote(f"/{DATABASE}/info/{self.info_name}.preinst"), "install"])
+
+
+def _link_conffile(root: str, path: bytes) -> None:
+    above, _, name = path.rpartition(b"/")
+    root_fd = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        parent = open_in_root(root_fd, os.fsdecode(above) or ".", os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        return  # left out
+    finally:
+        os.close(root_fd)
+    try:
+        os.link(name + NEW_CONFFILE, name, src_dir_fd=parent, dst_dir_fd=parent, follow_symlinks=False)
+    except (FileNotFoundError, FileExistsError):
+        pass
+    finally:
+        os.close(parent)
 
 
 def write_database(root: str, packages: Sequence[UnpackedPackage]) -> None:
