@@ -9,8 +9,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any
 
 from engine.errors import (
     Conflict,
@@ -25,6 +23,11 @@ from engine.errors import (
 )
 from engine.runtime import liveness
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from typing import Any
+
 CONTROL_SOCKET = "control.sock"
 MESSAGE_BYTES = 1024 * 1024
 # After its grace period a container is killed; the kernel then needs a moment to free what it held.
@@ -37,6 +40,7 @@ _KINDS: dict[str, type[UmiakError]] = {
     "not_found": NotFound,
     "denied": Denied,
     "unsupported": Unsupported,
+    "unavailable": Unavailable,
     "kernel": KernelError,
     "invalid": InvalidInput,
 }
@@ -244,7 +248,14 @@ class MonitorClient:
 
         With `detach` its input and output are /dev/null, and the session has none.
         """
-        request: dict[str, Any] = {"op": "exec", "argv": list(argv), "env": list(env), "cwd": cwd, "user": user, "tty": tty}
+        request: dict[str, Any] = {
+            "op": "exec",
+            "argv": list(argv),
+            "env": list(env),
+            "cwd": cwd,
+            "user": user,
+            "tty": tty,
+        }
         request |= {"privileged": privileged, "rows": rows, "cols": cols}
         if tty:
             return self._exec_on_terminal(request)

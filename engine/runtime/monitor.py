@@ -7,19 +7,19 @@ alone. It imports only the standard library and `engine.kernel`, as it stays in 
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
 import time
 
 from engine.kernel import process, procfs
-from engine.runtime import cgroup, endpoints, health, init, liveness, netns, restart, services, status
+from engine.runtime import cgroup, daemon, endpoints, health, init, liveness, netns, restart, services, status
 from engine.runtime import exec as execution
 from engine.runtime.control import ControlServer, set_size
 from engine.runtime.logwriter import NoLog, open_log
 from engine.runtime.loop import Loop
 from engine.runtime.output import Output
+from engine.runtime.reply import Reply, failure_of
 from engine.runtime.services import ServiceError
 
 TYPE_CHECKING = False
@@ -35,33 +35,6 @@ COMM = "umiak-monitor"
 # How long to wait for the kernel to tell an adopted init's exit code, which it can once its parent has reaped it.
 UNSEEN_PATIENCE_S = 1.0
 UNSEEN_RETRY_S = 0.02
-
-
-class Reply:
-    """What the command that asked for a start is told, once."""
-
-    def __init__(self, channel: socket.socket, container_id: str) -> None:
-        self._channel: socket.socket | None = channel
-        self._id = container_id
-
-    def started(self, pid: int, warnings: list[str]) -> None:
-        """Tell that the container's process has been exec'd, and what the host could not give it."""
-        self._send({"event": "started", "pid": pid, "warnings": warnings})
-
-    def failed(self, failure: dict[str, Any]) -> None:
-        """Tell why there is no container running."""
-        self._send({"event": "failed", **failure})
-
-    def _send(self, message: dict[str, Any]) -> None:
-        if self._channel is None:
-            return
-        try:
-            self._channel.send(json.dumps({"id": self._id, **message}).encode())
-        except OSError:
-            # The command is gone; status.json tells whoever asks next.
-            pass
-        self._channel.close()
-        self._channel = None
 
 
 class Monitor:
@@ -95,7 +68,7 @@ class Monitor:
         os.makedirs(self._run, mode=0o711, exist_ok=True)
         lock = liveness.take_lock(self._run)
         if lock is None:
-            self._reply.failed(_failure(ServiceError("conflict", f"container {self._name()} is running already")))
+            self._reply.failed(failure_of(ServiceError("conflict", f"container {self._name()} is running already")))
             return
         self._lock = lock
         before = status.read(self._run) or status.read(self._bundle) or status.initial()
@@ -260,7 +233,7 @@ class Monitor:
     # A start that failed.
 
     def _give_up(self, before: dict[str, Any], error: Exception) -> None:
-        failure = _failure(error)
+        failure = failure_of(error)
         self._prober = None
         if self._pidfd >= 0:
             # Init runs, and what came after it failed: it must not live unwatched.
@@ -373,14 +346,23 @@ class Monitor:
         self._pidfd = self._console_fd = -1
         self._adopted = False
         self.loop.cancel(self._stop_timer)
+        try:
+            oom_killed = self._end_rest()
+        except Exception as error:
+            # A monitor without an init must reach its final exit, come what may.
+            self._note(error)
+            oom_killed = False
+        self._output.drain(lambda: self._after_exit(exit_code, oom_killed=oom_killed))
+
+    def _end_rest(self) -> bool:
+        """End what belongs to the run that is over; tell whether memory ran out in it."""
         if self._prober:
             self._prober.stop()
             self._prober = None
         if not self._owns_pids:
             # No namespace dies with this init; what it left behind is found by its cgroup.
-            self._attempt(self._cgroup.kill)
-        oom_killed = self._cgroup.oom_killed()
-        self._output.drain(lambda: self._after_exit(exit_code, oom_killed=oom_killed))
+            self._cgroup.kill()
+        return self._cgroup.oom_killed()
 
     def _after_exit(self, exit_code: int, *, oom_killed: bool) -> None:
         delay_s = self._restarter.after_exit(exit_code, time.monotonic() - self._launched_at)
@@ -396,7 +378,7 @@ class Monitor:
         try:
             self._launch()
         except Exception as error:
-            failure = _failure(error)
+            failure = failure_of(error)
             self._finish(error=failure["message"], exit_code=failure["exit_code"], finished_at=time.time())
 
     def _finish(self, **changes: Any) -> None:
@@ -519,7 +501,7 @@ class Monitor:
         try:
             entered = self._enter(request, stdio)
         except init.LaunchError as error:
-            failure = _failure(error)
+            failure = failure_of(error)
             raise ServiceError(failure["kind"], failure["message"], failure["hint"], failure["exit_code"]) from error
 
         def reap() -> None:
@@ -534,32 +516,6 @@ class Monitor:
         return entered
 
 
-_KINDS = {
-    errno.EACCES: "denied",
-    errno.EPERM: "denied",
-    errno.EADDRINUSE: "conflict",
-    errno.EBUSY: "conflict",
-    errno.ENOENT: "not_found",
-    errno.ENOSYS: "unsupported",
-    errno.EOPNOTSUPP: "unsupported",
-}
-
-
-def _failure(error: Exception) -> dict[str, Any]:
-    """Say in a reply's fields why a start failed."""
-    found: dict[str, Any] = {"kind": "kernel", "message": str(error), "hint": None, "exit_code": 125, "step": ""}
-    if isinstance(error, init.LaunchError):
-        found.update(kind=error.kind, message=error.message, hint=error.hint or None)
-        found.update(exit_code=error.exit_code, step=error.step)
-    elif isinstance(error, ServiceError):
-        found.update(kind=error.kind, message=error.message, hint=error.hint)
-    elif isinstance(error, OSError):
-        found.update(kind=_KINDS.get(error.errno or 0, "kernel"))
-    elif isinstance(error, (KeyError, TypeError, ValueError)):
-        found.update(kind="invalid", message=f"the container's configuration cannot be read: {error!r}")
-    return found
-
-
 def _unlink(path: str) -> None:
     try:
         os.unlink(path)
@@ -567,44 +523,7 @@ def _unlink(path: str) -> None:
         pass
 
 
-def detach(channel: socket.socket, title: str) -> None:
-    """Become a process of its own: own session, no terminal, no descriptor of others, default signals, a name to know it by."""
-    os.setsid()
-    os.umask(0o022)
-    os.chdir("/")
-    null = os.open("/dev/null", os.O_RDWR)
-    for fd in range(3):
-        os.dup2(null, fd)
-    process.close_all_but({channel.fileno()})
-    for number in signal.valid_signals():
-        if number not in (signal.SIGKILL, signal.SIGSTOP):
-            try:
-                signal.signal(number, signal.SIG_DFL)
-            except OSError:
-                continue
-    # A client or a command that has gone away must be an error of the call, not the end of the monitor.
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    process.set_process_name(COMM)
-    set_title(title)
-
-
-def set_title(title: str) -> None:
-    """Replace the command line that `ps` shows, as far as there is room for it (proc(5), stat, fields 48 and 49)."""
-    try:
-        with open("/proc/self/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        start, end = int(fields[45]), int(fields[46])
-        with open("/proc/self/mem", "r+b", buffering=0) as memory:
-            memory.seek(start)
-            memory.write(os.fsencode(title)[: end - start - 1].ljust(end - start, b"\0"))
-    except (OSError, ValueError, IndexError):
-        # A nicety: hosts that forbid it lose only the readable name.
-        pass
-
-
 def run(message: dict[str, Any], config: dict[str, Any], channel: socket.socket) -> None:
     """Be the monitor of one container, in a process forked for it. Returns at the container's final exit."""
-    detach(channel, f"{COMM} {config.get('name', '')} {config['id']}")
+    daemon.detach(channel, COMM, f"{COMM} {config.get('name', '')} {config['id']}")
     Monitor(config, Reply(channel, config["id"])).begin(reattach=message["op"] == "reattach")

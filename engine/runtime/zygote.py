@@ -17,6 +17,7 @@ if __name__ == "__main__":
     # -I leaves the package's own directory off the path.
     sys.path.insert(0, os.path.abspath(__file__ + "/../../.."))
 
+from engine.kernel import process
 from engine.runtime import monitor, services
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ MESSAGE_BYTES = 65536
 
 def main(fd: int) -> None:
     """Serve one command."""
+    process.set_process_name("umiak-zygote")
     commands = socket.socket(fileno=fd)
     commands.set_inheritable(False)
     # The garbage collector of every monitor would touch, and so copy, all that is shared now.

@@ -145,7 +145,7 @@ def oci_config(argv: list[str], *, tty: bool) -> dict[str, Any]:
             "args": argv,
             "env": ENV,
             "cwd": "/",
-            "capabilities": {kind: capabilities for kind in ("bounding", "effective", "permitted")},
+            "capabilities": dict.fromkeys(("bounding", "effective", "permitted"), capabilities),
             "noNewPrivileges": False,
         },
         "root": {"path": "rootfs", "readonly": False},

@@ -139,7 +139,8 @@ def test_several_may_stop_at_once(rig: Rig) -> None:
     wait_for_output(container, b"ready")
     replies: list[int] = []
     threads = [
-        threading.Thread(target=lambda: replies.append(container.client.stop()["status"]["exit_code"])) for _ in range(5)
+        threading.Thread(target=lambda: replies.append(container.client.stop()["status"]["exit_code"]))
+        for _ in range(5)
     ]
     for thread in threads:
         thread.start()

@@ -112,7 +112,9 @@ def test_a_new_monitor_cleans_up_after_an_end_that_nobody_saw(rig: Rig) -> None:
     container.start("reattach")
     until(lambda: not container.client.alive())
     assert container.status()["exit_code"] == -1
-    assert not any(os.path.exists(f"/sys/fs/cgroup/{name}/umiak/{container.id}") for name in os.listdir("/sys/fs/cgroup"))
+    assert not any(
+        os.path.exists(f"/sys/fs/cgroup/{name}/umiak/{container.id}") for name in os.listdir("/sys/fs/cgroup")
+    )
 
 
 def test_a_new_monitor_restarts_what_ended_unseen_if_the_policy_says_so(rig: Rig) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from hypothesis import given
@@ -38,19 +39,19 @@ def fail_until(checkup: Checkup, moment: float) -> list[float]:
 
 def test_a_starting_container_is_probed_at_once_and_then_ever_less_often() -> None:
     begun = fail_until(Checkup(config(), 100.0), 101.0)
-    gaps = [later - earlier for earlier, later in zip(begun, begun[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(begun)]
     assert begun[0] == 100.0
     assert [round(gap, 4) for gap in gaps[:4]] == [0.05, 0.075, 0.1125, 0.1688]
 
 
 def test_extra_probes_are_never_more_than_a_second_apart_while_starting() -> None:
     begun = fail_until(Checkup(config(), 0.0), 29.0)
-    assert max(later - earlier for earlier, later in zip(begun, begun[1:], strict=False)) <= 1.0
+    assert max(later - earlier for earlier, later in pairwise(begun)) <= 1.0
 
 
 def test_a_short_interval_bounds_the_extra_probes() -> None:
     begun = fail_until(Checkup(config(interval_s=0.2, start_period_s=60.0), 0.0), 5.0)
-    assert max(later - earlier for earlier, later in zip(begun, begun[1:], strict=False)) <= 0.2 + 1e-9
+    assert max(later - earlier for earlier, later in pairwise(begun)) <= 0.2 + 1e-9
 
 
 def test_failures_of_extra_probes_never_count() -> None:

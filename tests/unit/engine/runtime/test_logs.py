@@ -46,7 +46,9 @@ def test_writer_and_reader_agree_on_the_index() -> None:
 
 @given(PIECES)
 @settings(max_examples=50)
-def test_a_raw_log_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[int, bytes]]) -> None:
+def test_a_raw_log_gives_back_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[tuple[int, bytes]]
+) -> None:
     directory = str(tmp_path_factory.mktemp("log"))
     write_all(RawLog(directory, None, 1), pieces)
     assert joined(list(logs.read(directory))) == expected(pieces)
@@ -54,7 +56,9 @@ def test_a_raw_log_gives_back_what_was_written(tmp_path_factory: pytest.TempPath
 
 @given(LINES)
 @settings(max_examples=50)
-def test_a_json_log_gives_back_what_was_written(tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[int, str]]) -> None:
+def test_a_json_log_gives_back_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[tuple[int, str]]
+) -> None:
     directory = str(tmp_path_factory.mktemp("log"))
     pieces = [(stream, text.encode()) for stream, text in lines]
     write_all(JsonLog(directory, "abc", None, 1), pieces)
@@ -137,7 +141,11 @@ def test_bytes_that_a_killed_monitor_did_not_index_are_kept(tmp_path: Path) -> N
         data.write(b"lost?\n")
         index.write(b"\1\2\3")
     write_all(RawLog(str(tmp_path), None, 1), [(STDERR, b"two\n")])
-    assert joined(list(logs.read(str(tmp_path)))) == [("stderr", b"one\n"), ("stdout", b"lost?\n"), ("stderr", b"two\n")]
+    assert joined(list(logs.read(str(tmp_path)))) == [
+        ("stderr", b"one\n"),
+        ("stdout", b"lost?\n"),
+        ("stderr", b"two\n"),
+    ]
 
 
 @pytest.mark.parametrize("driver", ["raw", "json-file"])
