@@ -337,7 +337,12 @@ class Containers:
         if row["rootfs"]:
             given = json.loads(row["rootfs"])
             lowest_first = given["layer_dirs"]
-            rootfs = {"lowerdirs": lowest_first[::-1], "upperdir": given["upper"], "workdir": given["work"]}
+            rootfs = {
+                "lowerdirs": lowest_first[::-1],
+                "upperdir": given["upper"],
+                "workdir": given["work"],
+                "volatile": True,
+            }
             return lowest_first, rootfs, ImageConfig()
         image: Image = self._images.resolve(row["image_id"])
         layer_dirs = self._images.layer_dirs(image)

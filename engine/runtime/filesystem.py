@@ -128,12 +128,14 @@ class IsolateMounts(Step):
 class MountRoot(Step):
     """Put the image's layers and the writable directory together at the mount point, and hold the result open."""
 
-    __slots__ = ("lowerdirs", "upperdir", "workdir")
+    __slots__ = ("lowerdirs", "upperdir", "volatile", "workdir")
 
     def __init__(self, rootfs: dict[str, Any]) -> None:
         self.lowerdirs: list[str] = rootfs["lowerdirs"]
         self.upperdir: str | None = rootfs.get("upperdir")
         self.workdir: str | None = rootfs.get("workdir")
+        # A build step's writes are thrown away if it does not end, so nothing need be synced.
+        self.volatile: bool = rootfs.get("volatile", False)
         if not self.lowerdirs:
             raise invalid("MountRoot", "the container has no image layers")
 
@@ -143,7 +145,7 @@ class MountRoot(Step):
     def execute(self, setup: Setup) -> None:
         mount_fd = self._detached()
         if mount_fd is None:
-            mounts.mount_overlay(setup.root_path, self.lowerdirs, self.upperdir, self.workdir)
+            mounts.mount_overlay(setup.root_path, self.lowerdirs, self.upperdir, self.workdir, volatile=self.volatile)
             setup.root_fd = os.open(setup.root_path, os.O_PATH | os.O_DIRECTORY)
             return
         # Private, or the mounts that follow would propagate within our own namespace.
@@ -158,7 +160,7 @@ class MountRoot(Step):
             mount_fd = mounts.open_tree(self.lowerdirs[0])
             mounts.mount_setattr(mount_fd, mounts.MOUNT_ATTR_RDONLY)
             return mount_fd
-        return mounts.overlay(self.lowerdirs, self.upperdir, self.workdir)
+        return mounts.overlay(self.lowerdirs, self.upperdir, self.workdir, volatile=self.volatile)
 
 
 def attach(setup: Setup, mount_fd: int, destination: str, *, directory: bool) -> None:
