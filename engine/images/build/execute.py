@@ -29,7 +29,7 @@ from engine.images.build.solve import (
     SolvedStage,
     Step,
 )
-from engine.images.build.workspace import Workspace, date_back, workspace
+from engine.images.build.workspace import Workspace, date_back, remove_mount_points, workspace
 from engine.images.config import timestamp
 
 if TYPE_CHECKING:
@@ -191,6 +191,7 @@ class Executor:
             match step.work:
                 case RunWork():
                     self._run(step, step.work, lower, space)
+                    remove_mount_points(space.upper, lower)
                 case CopyWork():
                     self._copy(step.work, lower, space)
                 case MakeDirectoryWork():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import posixpath
@@ -13,6 +14,9 @@ from dataclasses import dataclass
 from engine.images.build.context import Tree
 from engine.images.leases import locked
 from engine.images.tree import remove_tree
+
+MOUNT_POINTS = ("etc/hosts", "etc/hostname", "etc/resolv.conf", "etc", "dev", "proc", "sys")
+"""What the engine mounts on in every container; files before the directory they are in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,34 @@ def date_back(directory: str, epoch: int) -> None:
                     os.close(parent)
     finally:
         os.close(root_fd)
+
+
+def remove_mount_points(upper: str, lower_dirs: Sequence[str]) -> None:
+    """Remove what a container made only to mount on: empty files and directories that the image does not have."""
+    for path in MOUNT_POINTS:
+        if any(os.path.lexists(os.path.join(lower, path)) for lower in lower_dirs):
+            continue
+        above, name = os.path.split(path)
+        try:
+            fd = os.open(os.path.join(upper, above), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        try:
+            _remove_if_empty(fd, name)
+        finally:
+            os.close(fd)
+
+
+def _remove_if_empty(directory: int, name: str) -> None:
+    try:
+        found = os.stat(name, dir_fd=directory, follow_symlinks=False)
+        if stat.S_ISDIR(found.st_mode):
+            os.rmdir(name, dir_fd=directory)
+        elif stat.S_ISREG(found.st_mode) and found.st_size == 0:
+            os.unlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+            raise
 
 
 def remove_abandoned(directory: str) -> None:
