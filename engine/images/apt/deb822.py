@@ -68,7 +68,8 @@ def _order(part: str) -> tuple[tuple[tuple[int, ...], int], ...]:
         if text or digits:
             # 0 ends the text: it must sort after `~` and before letters.
             pairs.append(((*(_weight(c) for c in text), 0), int(digits or 0)))
-    pairs.append(((0,), 0))
+    if pairs[-1:] != [((0,), 0)]:  # a part that is missing equals "0"
+        pairs.append(((0,), 0))
     return tuple(pairs)
 
 
