@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
-from collections.abc import Sequence
 
 from engine.kernel.libc import call
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 _BPF_PROG_LOAD = 5
 _BPF_PROG_ATTACH = 8

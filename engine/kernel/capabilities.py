@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Iterable
 
 from engine.kernel.libc import call
 from engine.kernel.process import prctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _WORDS = """
     CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP LINUX_IMMUTABLE NET_BIND_SERVICE

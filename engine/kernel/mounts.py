@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterable
 
 from engine.kernel.libc import AT_EMPTY_PATH, AT_FDCWD, call, libc, raise_errno
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MS_RDONLY = 1
 MS_NOSUID = 2

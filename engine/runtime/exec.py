@@ -32,7 +32,10 @@ _ACCOUNT_FILE_LIMIT = 4 << 20
 
 
 class Entered:
-    """A process running in a container: our child. `console_fd` is its terminal's master, if it has one."""
+    """A process running in a container: our child. `console_fd` is its terminal's master, if it has one.
+
+    It must be reaped when it has ended: until then the container's first process cannot end (pid_namespaces(7)).
+    """
 
     __slots__ = ("console_fd", "pid", "pidfd")
 

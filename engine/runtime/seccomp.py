@@ -79,6 +79,7 @@ _ALLOWED_BY_CAPABILITY = (
     ("CAP_BPF", "bpf"),
     ("CAP_PERFMON", "perf_event_open"),
 )
+_DECISIVE_CAPABILITIES = frozenset(capability for capability, _ in _ALLOWED_BY_CAPABILITY)
 # PER_LINUX, UNAME26 and PER_LINUX32 with and without it, and the question which one holds.
 _PERSONALITIES = (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
 # All that the kernel still has but AF_ALG (its crypto interface) and AF_VSOCK (which reaches the host past the network).
@@ -136,12 +137,17 @@ def from_config(profile: Mapping[str, Any] | None, settings: Mapping[str, Any]) 
 def default_filter(arch: str, capabilities: Iterable[str]) -> bytes:
     """Return Docker's default profile for a process with these capabilities, compiled for the machine `arch`.
 
-    Kept in memory, so that a zygote which asks once has it ready for all its monitors.
+    Only the capabilities that matter to the profile tell filters apart; each is made once.
     """
-    key = (arch, frozenset(capabilities))
+    key = (arch, _DECISIVE_CAPABILITIES.intersection(capabilities))
     if key not in _cache:
         _cache[key] = from_profile(default_profile(), arch, key[1])
     return _cache[key]
+
+
+def preload() -> None:
+    """Make the filter that most containers get, so that a zygote has it ready for all its monitors."""
+    default_filter(os.uname().machine, ("CAP_SYS_CHROOT",))
 
 
 def default_profile() -> dict[str, Any]:

@@ -123,7 +123,7 @@ class Running:
 class Launcher:
     """A root file system of busybox, a cgroup, and the containers started on them one after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, cgroup: Cgroup | None = None) -> None:
         self.base = Path(tempfile.mkdtemp(prefix="umiak-launch-"))
         self.lower = self.base / "lower"
         self.top = self.base / "top"
@@ -133,8 +133,8 @@ class Launcher:
         busybox_rootfs_tar(tar)
         with tarfile.open(tar) as archive:
             archive.extractall(self.lower, filter="fully_trusted")
-        self.cgroup: Cgroup = open_cgroup("/umiak", f"test-{self.base.name}")
-        self.cgroup.create({"pids": {"limit": 100}})
+        self.cgroup: Cgroup = cgroup or open_cgroup("/umiak", f"test-{self.base.name}")
+        self.cgroup.create({})
         self.running: list[Running] = []
         self.config: dict[str, Any] = CONFIG
 
@@ -217,7 +217,8 @@ class Launcher:
         for running in self.running:
             if running.pidfd >= 0:
                 running.signal(signal.SIGKILL)
-        for running in self.running:
+        # The last first: a container's init cannot end before what has been put beside it is reaped.
+        for running in reversed(self.running):
             if running.pidfd >= 0:
                 process.wait_exit(running.pidfd)
                 running.close()

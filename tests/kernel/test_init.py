@@ -12,6 +12,7 @@ import pytest
 
 from engine.kernel import mounts
 from engine.runtime import init
+from engine.runtime.cgroup import CgroupV2, Hierarchies
 from engine.runtime.init import LaunchError
 from tests.kernel.launcher import CAPABILITIES, CONFIG, Launcher, mount_entry
 
@@ -462,3 +463,22 @@ def test_code_of_the_image_is_never_imported(launcher: Launcher) -> None:
         launcher.start("missing", process={"cwd": "/"})
     launcher.run("true")
     assert not (launcher.base / "upper" / "owned").exists()
+
+
+def test_on_v2_the_process_is_cloned_into_its_cgroup_and_sees_only_that() -> None:
+    mount = Hierarchies.of_host().unified
+    if mount is None:
+        pytest.skip("no cgroup2 is mounted")
+    launcher = Launcher(CgroupV2(f"umiak-test/v2-{os.getpid()}", mount))
+    try:
+        running = launcher.start("sh", "-c", "grep ^0:: /proc/self/cgroup; grep cgroup /proc/mounts; sleep 60")
+        running.read_until("cgroup2")
+        assert "0::/\n" in running.output
+        assert "/sys/fs/cgroup cgroup2 ro," in running.output
+        entered = launcher.enter(running, "sleep", "60")
+        assert {running.pid, entered.pid} <= set(launcher.cgroup.pids())
+        launcher.cgroup.kill()
+        assert (entered.wait(), running.wait()) == (137, 137)
+    finally:
+        launcher.close()
+    assert not launcher.cgroup.exists()
