@@ -329,6 +329,7 @@ class HostLock:
             finally:
                 self._depth -= 1
                 if self._depth == 0:
+                    fcntl.flock(self._fd, fcntl.LOCK_UN)  # a process forked meanwhile shares the descriptor
                     os.close(self._fd)
         finally:
             self._lock.release()
