@@ -12,8 +12,10 @@ import os
 import select
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import lru_cache
 from typing import BinaryIO, Literal
 
 from engine.types import LogRecord
@@ -264,17 +266,19 @@ class _JsonSource:
 
     def present(self, tail: int | None, since: float | None, until: float | None) -> Iterator[LogRecord]:
         """What is there now and was asked for."""
+        if tail is not None and until is None:
+            self._skip_to_last(tail)
         records = (
             record
             for record in self.news()
             if (since is None or record.time >= since) and (until is None or record.time <= until)
         )
-        if tail is None:
-            yield from records
-            return
-        from collections import deque
+        yield from records if tail is None else deque(records, maxlen=tail)
 
-        yield from deque(records, maxlen=tail)
+    def _skip_to_last(self, lines: int) -> None:
+        """Go to where `lines` lines follow, looking only at the end of the log."""
+        for file in reversed(self._files):
+            lines -= _seek_back(file, lines)
 
     def news(self) -> Iterator[LogRecord]:
         """What has come since the last look."""
@@ -314,6 +318,26 @@ class _JsonSource:
             file.close()
 
 
+def _seek_back(file: BinaryIO, lines: int) -> int:
+    """Set a file's place to where at most `lines` lines follow; return how many do."""
+    position = file.seek(0, os.SEEK_END)
+    found = 0
+    while position > 0:
+        start = max(position - PIECE_BYTES, 0)
+        file.seek(start)
+        block = file.read(position - start)
+        place = len(block)
+        while (place := block.rfind(b"\n", 0, place)) >= 0:
+            # Each line ends with a new line, so the one beyond the last wanted tells where they begin.
+            if found == lines:
+                file.seek(start + place + 1)
+                return found
+            found += 1
+        position = start
+    file.seek(0)
+    return found
+
+
 def _json_files(log_dir: str) -> list[str]:
     """The files of a json-file log, oldest first."""
     try:
@@ -335,6 +359,11 @@ def _parse_json(line: bytes) -> LogRecord | None:
         return None
 
 
+@lru_cache(maxsize=16)
+def _parse_seconds(text: str) -> int:
+    return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
+
+
 def _parse_time(text: str) -> float:
     whole, _, fraction = text.removesuffix("Z").partition(".")
-    return calendar.timegm(time.strptime(whole, "%Y-%m-%dT%H:%M:%S")) + float(f"0.{fraction or 0}")
+    return _parse_seconds(whole) + float(f"0.{fraction or 0}")

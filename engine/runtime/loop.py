@@ -51,7 +51,7 @@ class Loop:
         self._epoll = select.epoll()
         self._watches: dict[int, _Watch] = {}
         self._timers: list[Timer] = []
-        self._running = False
+        self._stopped = False
         self.on_error = on_error
 
     def add_reader(self, fd: int, callback: Callback) -> None:
@@ -113,14 +113,13 @@ class Loop:
             timer.callback = None
 
     def run(self) -> None:
-        """Serve until `stop` is called."""
-        self._running = True
-        while self._running:
+        """Serve until `stop` is called; return at once if it has been."""
+        while not self._stopped:
             self.step()
 
     def stop(self) -> None:
-        """Make `run` return after the present callback."""
-        self._running = False
+        """Make `run` return after the present round."""
+        self._stopped = True
 
     def step(self, timeout_s: float | None = None) -> None:
         """Wait for one round of events, at most `timeout_s`, and serve them."""

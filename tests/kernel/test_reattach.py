@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,19 @@ def until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def monitors_of(container: Container) -> list[str]:
+    """Processes that call themselves this container's monitor."""
+    paths = [path for path in Path("/proc").glob("[0-9]*/cmdline") if path.parent.joinpath("comm").exists()]
+    return [str(path.parent) for path in paths if container.id[:40].encode() in read(path)]
+
+
+def read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
 
 
 def kill_monitor(container: Container) -> None:
@@ -111,6 +125,7 @@ def test_a_new_monitor_cleans_up_after_an_end_that_nobody_saw(rig: Rig) -> None:
     until(lambda: container.status()["state"] == "exited")
     container.start("reattach")
     until(lambda: not container.client.alive())
+    until(lambda: not monitors_of(container))
     assert container.status()["exit_code"] == -1
     assert not any(
         os.path.exists(f"/sys/fs/cgroup/{name}/umiak/{container.id}") for name in os.listdir("/sys/fs/cgroup")

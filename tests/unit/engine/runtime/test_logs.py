@@ -110,6 +110,16 @@ def test_tail_counts_lines_of_both_streams(tmp_path: Path) -> None:
     assert [record.data for record in logs.read(str(tmp_path), tail=3)] == [b"b\n", b"c\n", b"d\n"]
 
 
+@pytest.mark.parametrize("tail", [0, 1, 5, 39, 40, 100])
+def test_tail_of_a_json_log_spans_its_files(tmp_path: Path, tail: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "PIECE_BYTES", 50)
+    lines = [b"%d\n" % number for number in range(40)]
+    write_all(JsonLog(str(tmp_path), "abc", 1000, 50), [(STDOUT, line) for line in lines])
+    assert len(list(tmp_path.iterdir())) > 1
+    found = [record.data for record in logs.read(str(tmp_path), tail=tail)]
+    assert found == lines[len(lines) - min(tail, 40) :]
+
+
 def test_since_and_until_cut_by_time(tmp_path: Path) -> None:
     write_all(RawLog(str(tmp_path), None, 1), [(STDOUT, b"%d\n" % number) for number in range(20)])
     times = [record.time for record in logs.read(str(tmp_path))]

@@ -109,3 +109,8 @@ def test_an_error_in_a_callback_goes_to_the_handler_and_the_loop_goes_on() -> No
 
 def test_removing_an_unknown_descriptor_is_fine(loop: Loop) -> None:
     loop.remove(12345)
+
+
+def test_a_loop_that_was_stopped_before_it_ran_returns_at_once(loop: Loop) -> None:
+    loop.stop()
+    loop.run()
