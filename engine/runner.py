@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 
 from engine.containers import OWNER_LABEL, Containers, Rootfs
+from engine.errors import Conflict, NotFound, Unavailable
 from engine.kernel import procfs
 from engine.types import ContainerSpec, LogRecord, Mount
 
@@ -19,6 +20,8 @@ class StepRunner:
     def __init__(self, containers: Containers, logs: Callable[..., Iterator[LogRecord]]) -> None:
         self._containers = containers
         self._logs = logs
+        self._running: set[str] = set()
+        self._stopped = False
 
     def __call__(
         self,
@@ -51,11 +54,24 @@ class StepRunner:
         info = self._containers.create(spec, Rootfs(tuple(layer_dirs), upper, work))
         try:
             self._containers.start(info.id)
+            self._running.add(info.id)
+            if self._stopped:
+                self.stop()
             for record in self._logs(info.id, follow=True):
                 output(record.data)
             return self._exit_code(info.id)
         finally:
+            self._running.discard(info.id)
             self._containers.remove(info.id, force=True, volumes=True)
+
+    def stop(self) -> None:
+        """End the commands that run, and those that would start, from another thread. Their calls return as after any SIGKILL."""
+        self._stopped = True
+        for container_id in tuple(self._running):
+            try:
+                self._containers.kill(container_id, "SIGKILL")
+            except (Conflict, NotFound, Unavailable):
+                continue  # it has just ended
 
     def _exit_code(self, container_id: str) -> int:
         code: int | None = None

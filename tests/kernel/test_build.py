@@ -18,6 +18,7 @@ from engine.errors import InvalidInput, NotFound, UmiakError
 from engine.images.archive import import_rootfs
 from engine.images.build import execute
 from engine.images.build.builder import BuildRequest, build
+from engine.images.build.cancel import Cancellation, Cancelled
 from engine.images.build.events import BuildEvent
 from engine.images.build.execute import BuildFailed
 from engine.images.build.rootfs import mounted
@@ -45,7 +46,14 @@ class ChrootRunner:
     def __init__(self) -> None:
         self.commands: list[Sequence[str]] = []
         self.environments: list[Sequence[str]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.stopped = False
         self.before: Callable[[], None] = lambda: None
+
+    def stop(self) -> None:
+        self.stopped = True
+        for process in self.processes:
+            process.kill()
 
     def __call__(
         self,
@@ -73,6 +81,9 @@ class ChrootRunner:
             command, env={"PATH": os.environ["PATH"]} | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
         assert process.stdout is not None
+        self.processes.append(process)
+        if self.stopped:
+            process.kill()
         try:
             while piece := os.read(process.stdout.fileno(), 4096):
                 output(piece)
@@ -277,6 +288,33 @@ def test_nothing_is_left_when_a_build_is_interrupted(workshop: Workshop) -> None
     with pytest.raises(KeyboardInterrupt):
         workshop.build("FROM busybox\nRUN echo > /x")
     assert workshop.leftovers() == []
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_a_cancelled_build_ends_its_silent_commands(workshop: Workshop, stages: int) -> None:
+    cancellation = Cancellation()
+    running = threading.Barrier(stages + 1, timeout=20)
+    workshop.runner.before = running.wait  # type: ignore[assignment]
+    text = "".join(f"FROM busybox AS s{number}\nRUN sleep 10{number}\n" for number in range(stages))
+    text += "FROM scratch\n" + "".join(f"COPY --from=s{number} /x /\n" for number in range(stages))
+
+    def cancel() -> None:
+        running.wait()
+        cancellation.cancel()
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
+    start = time.monotonic()
+    assert isinstance(workshop.fails(text, cancellation=cancellation), Cancelled)
+    canceller.join()
+    assert time.monotonic() - start < 20
+
+
+def test_a_cancelled_build_does_not_begin(workshop: Workshop) -> None:
+    cancellation = Cancellation()
+    cancellation.cancel()
+    assert isinstance(workshop.fails("FROM busybox\nRUN true", cancellation=cancellation), Cancelled)
+    assert workshop.runner.commands == []
 
 
 def test_what_a_killed_build_left_is_removed_by_the_next(workshop: Workshop) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import InvalidInput, NotFound
 from engine.images.build.cache import BuildCache, Built
+from engine.images.build.cancel import Cancellation
 from engine.images.build.context import Context, explained, open_context
 from engine.images.build.events import BuildEvent
 from engine.images.build.execute import Executor
@@ -39,6 +40,7 @@ class BuildRequest:
 
     An argument of value None is not given, so the Dockerfile's default holds. `target` is a stage's name or number.
     `pull` asks for fresh base images, which a store without registries cannot fetch: what it has is used.
+    `cancellation` lets another thread give the build up: `build` then raises Cancelled.
     """
 
     context: str
@@ -50,6 +52,7 @@ class BuildRequest:
     target: str | None = None
     no_cache: bool = False
     pull: bool = False
+    cancellation: Cancellation = field(default_factory=Cancellation)
 
 
 def build(
@@ -71,7 +74,8 @@ def build(
         solver = _solved(dockerfile, target, context, store, request)
         _warn(solver, target, progress)
         cache = BuildCache(store, read=not request.no_cache)
-        built = Executor(solver.stages, cache, runner, context, directory, progress, epoch).run(target.index)
+        executor = Executor(solver.stages, cache, runner, context, directory, progress, epoch, request.cancellation)
+        built = executor.run(target.index)
     finally:
         context.close()
     return _record(store, cache, solver.stages[target.index], built, request, epoch)

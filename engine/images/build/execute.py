@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from engine.errors import InvalidInput, NotFound, UmiakError
 from engine.images.build import addtar
 from engine.images.build.cache import BuildCache, Built, Made
+from engine.images.build.cancel import Cancellation, Cancelled, Stoppable
 from engine.images.build.context import Context, Match, Tree, explained, has_wildcard
 from engine.images.build.copy import Copier, CopyOptions
 from engine.images.build.events import BuildEvent, BuildEventKind
@@ -47,12 +48,11 @@ class BuildFailed(UmiakError):
         self.output = output
 
 
-class Cancelled(UmiakError):
-    """Another stage failed, or the user gave up, so this one stops."""
-
-
 class Executor:
-    """Carries out solved stages. `epoch` is SOURCE_DATE_EPOCH, the time that everything made is dated to."""
+    """Carries out solved stages. `epoch` is SOURCE_DATE_EPOCH, the time that everything made is dated to.
+
+    A cancelled build stops before its next step, at the next output, and at once where the runner is `Stoppable`.
+    """
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class Executor:
         directory: str,
         progress: Callable[[BuildEvent], None],
         epoch: int | None,
+        cancellation: Cancellation,
     ) -> None:
         self.stages = stages
         self.cache = cache
@@ -75,7 +76,9 @@ class Executor:
         self._told: set[tuple[object, str]] = set()
         self._key_locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._cancellation = cancellation
+        if isinstance(runner, Stoppable):
+            cancellation.on_cancel(runner.stop)
 
     def run(self, target: int) -> Built:
         """Carry out a stage and what it needs."""
@@ -89,7 +92,7 @@ class Executor:
             try:
                 wait(running)
             except BaseException:
-                self._stop.set()
+                self._cancellation.cancel()
                 raise
         return self._outcome(needed, target)
 
@@ -120,7 +123,7 @@ class Executor:
         try:
             self._results[index].set_result(self._build(index))
         except BaseException as error:
-            self._stop.set()
+            self._cancellation.cancel()
             self._results[index].set_exception(error)
 
     def _outcome(self, needed: Sequence[int], target: int) -> Built:
@@ -168,7 +171,7 @@ class Executor:
             return self._timed(step, before)
 
     def _timed(self, step: Step, before: Built) -> Built:
-        self._check_running()
+        self._cancellation.check()
         self._tell(step, "started")
         start = time.monotonic()
         try:
@@ -214,7 +217,7 @@ class Executor:
         def output(piece: bytes) -> None:
             # An empty piece is the runner asking whether to go on.
             nonlocal size
-            self._check_running()
+            self._cancellation.check()
             if piece:
                 tail.append(piece)
                 size += len(piece)
@@ -232,6 +235,7 @@ class Executor:
             user=work.user,
             output=output,
         )
+        self._cancellation.check()
         if code != 0:
             raise _run_failed(step, code, b"".join(tail))
 
@@ -282,10 +286,6 @@ class Executor:
             owner = owner_in(root, work.user) if work.user else None
             with Copier(root, CopyOptions(owner)) as copier:
                 copier.make_directories(root.follow(work.path))
-
-    def _check_running(self) -> None:
-        if self._stop.is_set():
-            raise Cancelled("the build was stopped")
 
     def _tell(
         self, step: Step, kind: BuildEventKind, *, seconds: float = 0.0, output: bytes = b"", once: bool = False
