@@ -36,7 +36,7 @@ def parse_json(data: bytes, what: str) -> dict[str, Any]:
     if len(data) > MAX_JSON_BYTES:
         raise InvalidInput(f"{what} is too large ({len(data)} bytes)")
     try:
-        value = json.loads(data)
+        value = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise InvalidInput(f"{what} is not valid JSON: {error}") from error
     if not isinstance(value, dict):
@@ -110,7 +110,7 @@ def _strings(document: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
     value = document.get(key)
     if value is None:
         return None
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list) or not all(map(_is_text, value)):
         raise InvalidInput(f"the image configuration's {key} is not a list of strings")
     return tuple(value)
 
@@ -119,14 +119,25 @@ def _string(document: Mapping[str, Any], key: str) -> str:
     value = document.get(key)
     if value is None:
         return ""
-    if not isinstance(value, str):
+    if not _is_text(value):
         raise InvalidInput(f"the image configuration's {key} is not a string")
-    return value
+    return str(value)
+
+
+def _is_text(value: object) -> bool:
+    """Whether this is a string that can be an argument, a path or a variable: no NUL, no lone surrogate."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _integer(document: Mapping[str, Any], key: str) -> int | None:
     value = document.get(key)
-    if not isinstance(value, int | None) or isinstance(value, bool):
+    if not isinstance(value, int | None) or isinstance(value, bool) or abs(value or 0) >= 1 << 63:
         raise InvalidInput(f"the image configuration's {key} is not a number")
     return value or None
 

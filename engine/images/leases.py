@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,11 +18,12 @@ class Lease:
 
     def __init__(self, directory: str) -> None:
         self.name = os.urandom(8).hex()
-        self._path = os.path.join(directory, self.name)
+        path = os.path.join(directory, self.name)
         self._held: set[str] = set()
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        self._fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self._fd, fcntl.LOCK_EX)
+        self._end = weakref.finalize(self, _end, path, self._fd)
 
     def hold(self, digest: str) -> None:
         """Claim a digest. The caller holds the store's lock, so no collection runs meanwhile."""
@@ -36,12 +38,16 @@ class Lease:
         os.write(self._fd, "".join(f"{digest}\n" for digest in sorted(self._held)).encode())
 
     def release(self) -> None:
-        """End the lease."""
-        try:
-            os.unlink(self._path)
-        except FileNotFoundError:
-            pass
-        os.close(self._fd)
+        """End the lease. It ends by itself when the owner forgets it or the process exits."""
+        self._end()
+
+
+def _end(path: str, fd: int) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        pass
+    os.close(fd)
 
 
 def live_leases(directory: str) -> dict[str, set[str]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,7 @@ class ImageStore:
         self.layers = LayerDirectory(paths.layers)
         self.state = state
         self._lease: Lease | None = None
+        self._lease_made = threading.Lock()
 
     def prepare(self) -> None:
         """Make the store's directories where they are missing."""
@@ -261,9 +263,15 @@ class ImageStore:
     def _leased(self) -> Lease:
         if self._lease is None:
             self.prepare()
-            with self._adding():
+            if self._has_leftovers():
+                self.collect_garbage()
+            with self._adding(), self._lease_made:
                 self._lease = self._lease or Lease(self._lease_directory)
         return self._lease
+
+    def _has_leftovers(self) -> bool:
+        """Whether another command is adding something, or was killed while it did."""
+        return os.path.isdir(self._lease_directory) and bool(os.listdir(self._lease_directory))
 
     @contextmanager
     def _adding(self) -> Iterator[None]:

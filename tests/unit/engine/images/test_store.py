@@ -265,3 +265,23 @@ def test_scratch_is_gone_after_its_block(store: ImageStore) -> None:
         Path(directory, "x").touch()
         assert directory.startswith(store.paths.layers)
     assert not os.path.exists(directory)
+
+
+def test_the_next_command_that_adds_something_clears_up_after_a_killed_one(store: ImageStore, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    started = context.Event()
+    process = context.Process(target=add_slowly, args=(tmp_path, started))
+    process.start()
+    assert started.wait(20)
+    os.kill(process.pid or 0, signal.SIGKILL)
+    process.join()
+    add(store, layer_tar())
+    assert os.listdir(store.blobs.ingest) == []
+    assert not any(name.startswith(".new") for name in os.listdir(store.layers.directory))
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_text_that_no_process_could_be_given_is_refused(store: ImageStore, text: str) -> None:
+    config = json.dumps({"config": {"Env": [f"A={text}"]}, "rootfs": {"diff_ids": []}}).encode()
+    with pytest.raises(InvalidInput, match="Env is not a list of strings"):
+        store.add_image_bytes(config, [])
