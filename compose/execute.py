@@ -36,6 +36,7 @@ from engine.events import Event, Kind, Sink
 
 if TYPE_CHECKING:
     from engine.facade import Engine
+    from engine.images.build.cancel import Cancellation
     from engine.images.build.events import BuildEvent
     from engine.types import ContainerStatus
 
@@ -78,6 +79,7 @@ class _Run:
         self.active: dict[int, Operation] = {}
         self.done: set[int] = set()
         self.failure: BaseException | None = None
+        self.builds: list[Cancellation] = []
 
     def run(self) -> None:
         """Start what can start, take in what finished, until all is done or one failed."""
@@ -139,7 +141,9 @@ class _Run:
         return not_ready(self.engine, waits[0].name, f"{message}: still waiting for {', '.join(w.name for w in waits)}")
 
     def _drain(self) -> None:
-        """Let the operations that do something come to their end; waits are given up."""
+        """Let the operations that do something come to their end; waits and builds are given up."""
+        for build in self.builds:
+            build.cancel()
         while any(not isinstance(operation.action, AwaitContainer) for operation in self.active.values()):
             self._take_in(*self.finished.get())
 
@@ -172,6 +176,7 @@ class _Run:
 
     def build(self, operation: Operation, action: BuildImage) -> None:
         from engine.images.build.builder import BuildRequest
+        from engine.images.build.cancel import Cancellation
 
         build = action.build
         request = BuildRequest(
@@ -184,7 +189,9 @@ class _Run:
             target=build.target,
             no_cache=build.no_cache,
             pull=build.pull,
+            cancellation=Cancellation(),
         )
+        self.builds.append(request.cancellation)
 
         def progress(event: BuildEvent) -> None:
             data = {"step": event.step, "steps": event.steps, "text": event.text, "seconds": event.seconds}
