@@ -100,13 +100,15 @@ def enter(
     """
     request = _Request(config, argv, env, cwd, user, privileged, tty)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    null_fd = os.open("/dev/null", os.O_RDWR)
     with ours:
         try:
-            helper_fd = _start_helper(request, pidfd, stdio, cgroup, theirs)
+            helper_fd = _start_helper(request, pidfd, stdio or (null_fd,) * 3, cgroup, theirs)
         except OSError as error:
             raise LaunchError("Clone", error.errno or 0, f"cannot make a process: {error.strerror}") from error
         finally:
             theirs.close()
+            os.close(null_fd)
         new_pid = _await_pid(ours, helper_fd, pid)
         new_pidfd = process.pidfd_open(new_pid)  # ours until we reap it: the number cannot have been reused
         console_fd = init.follow(ours, new_pid, new_pidfd, cgroup)
@@ -114,7 +116,7 @@ def enter(
 
 
 def _start_helper(
-    request: _Request, pidfd: int, stdio: tuple[int, int, int] | None, cgroup: Cgroup, channel: socket.socket
+    request: _Request, pidfd: int, stdio: tuple[int, int, int], cgroup: Cgroup, channel: socket.socket
 ) -> int:
     """Clone the process that enters the namespaces: it cannot enter a PID namespace itself, only its children can."""
     mask = steps.block_signals()
@@ -140,10 +142,10 @@ def _await_pid(channel: socket.socket, helper_fd: int, container_pid: int) -> in
     return int(data[1:])
 
 
-def _help(request: _Request, pidfd: int, stdio: tuple[int, int, int] | None, channel: socket.socket) -> NoReturn:
+def _help(request: _Request, pidfd: int, stdio: tuple[int, int, int], channel: socket.socket) -> NoReturn:
     """Enter the namespaces and clone the process proper as our parent's child, then end."""
     try:
-        init.prepare_child({channel.fileno(), pidfd, *(stdio or ())})
+        init.prepare_child({channel.fileno(), pidfd, *stdio})
         steps.SetOomScore(request.oom_score).execute(Setup("/", channel, stdio))
         _join(pidfd)
         child, _ = process.clone3(process.CLONE_PARENT)
@@ -167,7 +169,7 @@ def _join(pidfd: int) -> None:
     os.close(pidfd)
 
 
-def _become(request: _Request, stdio: tuple[int, int, int] | None, channel: socket.socket) -> NoReturn:
+def _become(request: _Request, stdio: tuple[int, int, int], channel: socket.socket) -> NoReturn:
     """Be the process proper, in the container from here on."""
     try:
         process.prctl(process.PR_SET_PDEATHSIG, signal.SIGKILL)

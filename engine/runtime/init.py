@@ -44,6 +44,12 @@ _INIT_PROGRAMS = (
 _MESSAGE_LIMIT = 65536
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+_CLONE_HINTS = {
+    errno.ENOSPC: "the host's limit on namespaces is reached: see the user.max_*_namespaces sysctls",
+    errno.EAGAIN: "the host's limit on processes is reached",
+    errno.EPERM: "making namespaces needs root",
+}
+
 _NAMESPACES = {
     "pid": process.CLONE_NEWPID,
     "ipc": process.CLONE_NEWIPC,
@@ -256,17 +262,19 @@ def launch(
     """
     what = plan(config, rootfs, netns_fd=netns_fd, cgroup=cgroup)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    setup = Setup(rootfs_mountpoint, theirs, stdio)
-    keep = {theirs.fileno(), *(stdio or ()), *([netns_fd] if netns_fd is not None else ())}
+    null_fd = os.open("/dev/null", os.O_RDWR)  # the host's: the image's may be anything
+    setup = Setup(rootfs_mountpoint, theirs, stdio or (null_fd,) * 3)
+    keep = {theirs.fileno(), *setup.stdio, *([netns_fd] if netns_fd is not None else ())}
     try:
         pid, pidfd = _clone(what, cgroup, lambda: _become(what, setup, keep))
     except OSError as error:
         ours.close()
-        raise LaunchError(
-            "Clone", error.errno or 0, f"cannot make the container's namespaces: {error.strerror}"
-        ) from error
+        message = f"cannot make the container's namespaces: {error.strerror}"
+        hint = _CLONE_HINTS.get(error.errno or 0, "")
+        raise LaunchError("Clone", error.errno or 0, message, hint=hint) from error
     finally:
         theirs.close()
+        os.close(null_fd)
     with ours:
         console_fd = follow(ours, pid, pidfd, cgroup)
     return Launched(pid, pidfd, console_fd, what.warnings)
@@ -547,18 +555,13 @@ def _stay_as_reaper() -> None:
     """
     if os.getpid() != 1:
         process.prctl(process.PR_SET_CHILD_SUBREAPER, 1)
-    null_fd = os.open("/dev/null", os.O_RDWR) if os.path.exists("/dev/null") else -1
     child = os.fork()
     if child == 0:
         _take_terminal()
         return
     process.prctl(process.PR_SET_PDEATHSIG, 0)
-    for fd in (0, 1, 2):
-        if null_fd >= 0:
-            os.dup2(null_fd, fd)
-        else:
-            os.close(fd)
-    process.close_range(3)
+    process.set_process_name("umiak-init")
+    process.close_range(0)
     _reap_until(child)
 
 

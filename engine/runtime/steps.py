@@ -59,7 +59,7 @@ class Setup:
 
     __slots__ = ("channel", "console_fd", "root_fd", "root_path", "stdio")
 
-    def __init__(self, root_path: str, channel: socket.socket, stdio: tuple[int, int, int] | None) -> None:
+    def __init__(self, root_path: str, channel: socket.socket, stdio: tuple[int, int, int]) -> None:
         self.root_path = root_path
         self.channel = channel
         self.stdio = stdio
@@ -162,11 +162,9 @@ class ConnectStdio(Step):
         if setup.console_fd >= 0:
             sources = (setup.console_fd,) * 3
             fcntl.ioctl(setup.console_fd, termios.TIOCSCTTY, 0)
-        elif setup.stdio is not None:
+        else:
             # Moved out of 0-2 first, lest one overwrite another before it is copied.
             sources = tuple(fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3) for fd in setup.stdio)  # type: ignore[assignment]
-        else:
-            sources = (os.open("/dev/null", os.O_RDWR),) * 3
         for target, source in enumerate(sources):
             os.dup2(source, target)
             self._give(source)

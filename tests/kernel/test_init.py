@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from engine.kernel import mounts
+from engine.kernel import mounts, process
 from engine.runtime import init
 from engine.runtime.cgroup import CgroupV2, Hierarchies
 from engine.runtime.init import LaunchError
-from tests.kernel.launcher import CAPABILITIES, CONFIG, Launcher, mount_entry
+from tests.kernel.launcher import CAPABILITIES, CONFIG, Launcher, changed, mount_entry
 
 pytestmark = pytest.mark.needs("root", "overlay", "cgroup", "netns")
 
@@ -482,3 +482,20 @@ def test_on_v2_the_process_is_cloned_into_its_cgroup_and_sees_only_that() -> Non
     finally:
         launcher.close()
     assert not launcher.cgroup.exists()
+
+
+def test_without_descriptors_it_gets_the_hosts_null_device(launcher: Launcher) -> None:
+    (launcher.top / "dev").mkdir()
+    os.mkfifo(launcher.top / "dev" / "null")
+    config = changed(CONFIG, {"process": {"args": ["sh", "-c", "readlink /proc/self/fd/1 > /told; cat"]}})
+    config["mounts"] = [entry for entry in config["mounts"] if not entry["destination"].startswith("/dev")]
+    launched = init.launch(
+        config,
+        launcher.rootfs(),
+        rootfs_mountpoint=str(launcher.base / "mnt"),
+        netns_fd=None,
+        cgroup=launcher.cgroup,
+        stdio=None,
+    )
+    assert process.wait_exit(launched.pidfd) == 0
+    os.close(launched.pidfd)
