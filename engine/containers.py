@@ -95,6 +95,7 @@ class Containers:
         """Containers that carry all given labels (value None: any value), by name, repaired where need be."""
         self._finish_removals()
         rows = self._state.rows("SELECT * FROM containers WHERE NOT removing ORDER BY name")
+        self._networks.repair({row["id"]: self._is_live(row["id"]) for row in rows})
         if labels:
             ids = self._ids_with(labels)
             rows = [row for row in rows if row["id"] in ids]
@@ -314,6 +315,7 @@ class Containers:
         layer_dirs, rootfs, config = self._root(row)
         endpoints = self._networks.leases(row["id"])
         self._ensure_networks(endpoints)
+        resolving = self._networks.leases(self._network_owner(row["id"], spec))
         dns = {"dns": spec.dns, "dns_search": spec.dns_search, "dns_opt": spec.dns_opt}
         return bundle.Inputs(
             id=row["id"],
@@ -327,7 +329,7 @@ class Containers:
             endpoints=endpoints,
             netns=self._netns(row["id"], spec),
             services=self._networks.services(row["id"], endpoints, spec.ports, **dns),
-            resolv_conf=self._networks.resolv_conf(endpoints, **dns),
+            resolv_conf=self._networks.resolv_conf(resolving, **dns),
             passwd=snapshots.read_file(layer_dirs, "etc", "passwd"),
             group=snapshots.read_file(layer_dirs, "etc", "group"),
             namespaces=self._shared_namespaces(spec),
@@ -372,21 +374,26 @@ class Containers:
                 prepared[target] = self._volumes.prepare(Mount("volume", target, name), layer_dirs)
         return [prepared[target] for target in sorted(prepared, key=lambda path: path.count("/"))]
 
+    def _network_owner(self, container_id: str, spec: ContainerSpec) -> str:
+        """The container whose network namespace this one is in: itself, or through `container:` another."""
+        if not spec.network_mode.startswith("container:"):
+            return container_id
+        other = self.find(spec.network_mode.removeprefix("container:"))
+        return self._network_owner(other["id"], records.container_spec(json.loads(other["spec"])))
+
     def _netns(self, container_id: str, spec: ContainerSpec) -> dict[str, Any]:
-        mode = spec.network_mode
-        if mode == "host":
+        owner = self.find(self._network_owner(container_id, spec))
+        if records.container_spec(json.loads(owner["spec"])).network_mode == "host":
             return {"mode": "host"}
-        if not mode.startswith("container:"):
-            return {"mode": "private", "pin": self._paths.netns(container_id)}
-        other = self.find(mode.removeprefix("container:"))
-        other_spec = records.container_spec(json.loads(other["spec"]))
-        shared = self._netns(other["id"], other_spec)
-        if shared["mode"] != "host" and not os.path.exists(shared["pin"]):
+        pin = self._paths.netns(owner["id"])
+        if owner["id"] == container_id:
+            return {"mode": "private", "pin": pin}
+        if not netns.is_pinned(pin):
             raise Conflict(
-                f'cannot share the network of container "{other["name"]}": it has not been started',
+                f'cannot share the network of container "{owner["name"]}": it has not been started',
                 hint="start it first",
             )
-        return {"mode": "host"} if shared["mode"] == "host" else {"mode": "shared", "pin": shared["pin"]}
+        return {"mode": "shared", "pin": pin}
 
     def _shared_namespaces(self, spec: ContainerSpec) -> dict[str, str]:
         modes = {"pid": spec.pid_mode, "ipc": spec.ipc_mode, "uts": spec.uts_mode, "cgroup": spec.cgroup_mode}
