@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from engine.errors import InvalidInput
 from engine.images.build.context import Match, Tree, TreeEntry
@@ -17,6 +19,8 @@ from engine.images.build.context import Match, Tree, TreeEntry
 _DIRECTORY_MODE = 0o755
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _SENDFILE_BYTES = 1 << 30
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +82,7 @@ class Copier:
             target = posixpath.join(target, name)
         self.make_directories(posixpath.dirname(target))
         parent, name = self._at(target)
-        self._clear(target)
-        fd = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+        fd = self._create(target, lambda: os.open(name, _NEW_FILE, 0o600, dir_fd=parent))
         try:
             with os.fdopen(os.dup(fd), "wb") as file:
                 file.write(content)
@@ -108,16 +111,15 @@ class Copier:
         parent, name = self._at(target)
         if kind == stat.S_IFDIR:
             self._put_directory(parent, name, target)
-            return
-        self._clear(target)
-        if kind == stat.S_IFREG:
+        elif kind == stat.S_IFREG:
             self._put_file(source, entry, target)
-            return
-        if kind == stat.S_IFLNK:
-            os.symlink(source.readlink(entry.path), name, dir_fd=parent)
+        elif kind == stat.S_IFLNK:
+            leads_to = source.readlink(entry.path)
+            self._create(target, lambda: os.symlink(leads_to, name, dir_fd=parent))
+            self._set_metadata(source, entry, target)
         else:
-            os.mknod(name, kind | 0o600, entry.stat.st_rdev, dir_fd=parent)
-        self._set_metadata(source, entry, target)
+            self._create(target, lambda: os.mknod(name, kind | 0o600, entry.stat.st_rdev, dir_fd=parent))
+            self._set_metadata(source, entry, target)
 
     def _put_directory(self, parent: int, name: str, target: str) -> None:
         try:
@@ -127,58 +129,71 @@ class Copier:
                 raise InvalidInput(f"cannot copy a directory over /{target}, which is not a directory") from None
 
     def _put_file(self, source: Tree, entry: TreeEntry, target: str) -> None:
-        parent, name = self._at(target)
         key = (entry.stat.st_dev, entry.stat.st_ino)
         if entry.stat.st_nlink > 1 and key in self._links:
-            first = self.root.open(posixpath.dirname(self._links[key]), os.O_PATH | os.O_DIRECTORY)
-            try:
-                os.link(
-                    posixpath.basename(self._links[key]),
-                    name,
-                    src_dir_fd=first,
-                    dst_dir_fd=parent,
-                    follow_symlinks=False,
-                )
-            finally:
-                os.close(first)
+            self._link(self._links[key], target)
             return
+        parent, name = self._at(target)
         reading = source.open(entry.path, os.O_RDONLY | os.O_NOFOLLOW)
         try:
             source.check(entry.path, os.fstat(reading))
-            writing = os.open(name, _NEW_FILE, 0o600, dir_fd=parent)
+            writing = self._create(target, lambda: os.open(name, _NEW_FILE, 0o600, dir_fd=parent))
             try:
                 while os.sendfile(writing, reading, None, _SENDFILE_BYTES):
                     pass
                 source.check(entry.path, os.fstat(reading))
+                self._set_file_metadata(source, entry, writing)
             finally:
                 os.close(writing)
         finally:
             os.close(reading)
-        self._set_metadata(source, entry, target)
         self._links[key] = target
+
+    def _link(self, first: str, target: str) -> None:
+        """Make a second name of a file copied before."""
+        parent, name = self._at(target)
+        above, first_name = posixpath.split(first)
+        fd = self.root.open(above, os.O_PATH | os.O_DIRECTORY)
+        try:
+            self._create(
+                target, lambda: os.link(first_name, name, src_dir_fd=fd, dst_dir_fd=parent, follow_symlinks=False)
+            )
+        finally:
+            os.close(fd)
+
+    def _set_file_metadata(self, source: Tree, entry: TreeEntry, fd: int) -> None:
+        os.fchown(fd, *(self.options.owner or source.owner(entry)))
+        os.fchmod(fd, self._mode(entry))
+        for key, value in source.xattrs(entry).items():
+            os.setxattr(fd, key, value)
+        os.utime(fd, ns=(entry.stat.st_mtime_ns, entry.stat.st_mtime_ns))
 
     def _set_metadata(self, source: Tree, entry: TreeEntry, target: str) -> None:
         parent, name = self._at(target)
         os.chown(name, *(self.options.owner or source.owner(entry)), dir_fd=parent, follow_symlinks=False)
         if not stat.S_ISLNK(entry.stat.st_mode):
-            mode = stat.S_IMODE(entry.stat.st_mode) if self.options.mode is None else self.options.mode
-            os.chmod(name, mode, dir_fd=parent)
+            os.chmod(name, self._mode(entry), dir_fd=parent)
         for key, value in source.xattrs(entry).items():
             os.setxattr(f"/proc/self/fd/{parent}/{name}", key, value, follow_symlinks=False)
         times = (entry.stat.st_mtime_ns, entry.stat.st_mtime_ns)
         os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
 
-    def _clear(self, target: str) -> None:
-        """Remove what stands where a file, link or node goes."""
-        parent, name = self._at(target)
+    def _mode(self, entry: TreeEntry) -> int:
+        return stat.S_IMODE(entry.stat.st_mode) if self.options.mode is None else self.options.mode
+
+    def _create(self, target: str, make: Callable[[], _Made]) -> _Made:
+        """Make a file, link or node, in place of what stands there unless that is a directory."""
         try:
-            os.unlink(name, dir_fd=parent)
-        except FileNotFoundError:
-            pass
-        except IsADirectoryError:
-            raise InvalidInput(
-                f"cannot copy a file over the directory /{target}", hint="end the destination with a slash"
-            ) from None
+            return make()
+        except FileExistsError:
+            parent, name = self._at(target)
+            try:
+                os.unlink(name, dir_fd=parent)
+            except IsADirectoryError:
+                raise InvalidInput(
+                    f"cannot copy a file over the directory /{target}", hint="end the destination with a slash"
+                ) from None
+            return make()
 
     def _at(self, path: str) -> tuple[int, str]:
         """A descriptor of the directory above a path, valid until the next call, and the path's last name."""

@@ -29,7 +29,8 @@ class IgnoreRules:
     """All lines of one .dockerignore, in order."""
 
     patterns: Sequence[Pattern] = ()
-    _memo: dict[str, Pattern | None] = field(default_factory=dict)
+    _matched: dict[str, tuple[bool, ...]] = field(default_factory=dict)
+    """For each directory met, which patterns match it or one above it."""
 
     @property
     def has_exceptions(self) -> bool:
@@ -40,22 +41,29 @@ class IgnoreRules:
         """The line that decides about a path (relative to the context, `/` between names), or None."""
         if not self.patterns or path in ("", "."):
             return None
-        parts = path.split("/")
-        prefixes = [path, *("/".join(parts[:count]) for count in range(1, len(parts)))]
-        decision: Pattern | None = None
-        for pattern in self.patterns:
-            if any(self._matches(pattern, prefix) for prefix in prefixes):
-                decision = pattern
-        return decision
+        matched = self._matches(path, self._above(path))
+        return next((self.patterns[i] for i in range(len(matched) - 1, -1, -1) if matched[i]), None)
+
+    def _above(self, path: str) -> tuple[bool, ...]:
+        """Which patterns match one of the directories that a path is in."""
+        matched: tuple[bool, ...] = (False,) * len(self.patterns)
+        above = path.rpartition("/")[0]
+        if above in self._matched:
+            return self._matched[above]
+        for end in (index for index, char in enumerate(path) if char == "/"):
+            matched = self._matched[path[:end]] = self._matches(path[:end], matched)
+        return matched
+
+    def _matches(self, path: str, above: tuple[bool, ...]) -> tuple[bool, ...]:
+        return tuple(
+            already or pattern.regex.fullmatch(path) is not None
+            for already, pattern in zip(above, self.patterns, strict=True)
+        )
 
     def ignores(self, path: str) -> bool:
         """Whether a build does not see this path."""
         decision = self.deciding(path)
         return decision is not None and not decision.negated
-
-    @staticmethod
-    def _matches(pattern: Pattern, path: str) -> bool:
-        return pattern.regex.fullmatch(path) is not None
 
 
 def read_rules(text: str, file: str) -> IgnoreRules:
