@@ -64,7 +64,9 @@ def _build(build: Map, working_dir: str, environment: Mapping[str, str]) -> Map:
     if not copy.get("dockerfile") and not copy.get("dockerfile_inline"):
         copy["dockerfile"] = "Dockerfile"
     if isinstance(copy.get("args"), Map):
-        copy["args"] = resolve_values(copy["args"], environment)
+        resolved = resolve_values(copy["args"], environment)
+        copy["args"] = resolved.like()
+        copy["args"].update({key: value for key, value in resolved.items() if value is not None})
     return copy
 
 

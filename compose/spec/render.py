@@ -70,7 +70,7 @@ def to_data(project: Project, *, is_json: bool) -> dict[str, Any]:
         if members or section == "services":
             data[section] = Sorted({key: writer.model(value) for key, value in members.items()})
     if is_json:
-        data |= project.extensions
+        data |= {key: _sorted(value) for key, value in project.extensions.items()}
         return dict(sorted(data.items()))
     return data | {key: _sorted(project.extensions[key]) for key in sorted(project.extensions)}
 

@@ -1,0 +1,347 @@
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from compose.errors import ComposeError, ComposeErrors, Place, snippet
+from compose.model.project import Project
+from compose.spec.load import LoadOptions, discover, load
+from compose.spec.render import REDACTED, render
+
+
+@pytest.fixture(autouse=True)
+def _in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(**files: str) -> None:
+    for name, text in files.items():
+        path = Path(name.replace("__", "/").replace("_", "."))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+
+def loaded(text: str | None = None, **given: Any) -> Project:
+    if text is not None:
+        Path("compose.yaml").write_text(text)
+    given.setdefault("environment", {})
+    return load(LoadOptions(**given))
+
+
+def problems(text: str, **given: Any) -> list[ComposeError]:
+    with pytest.raises(ComposeError) as caught:
+        loaded(text, **given)
+    error = caught.value
+    return list(error.errors) if isinstance(error, ComposeErrors) else [error]
+
+
+def test_the_file_is_found_upwards_with_its_override(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(compose_yaml="services: {web: {image: a}}", compose_override_yml="services: {web: {image: b}}")
+    (tmp_path / "deep" / "er").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "deep" / "er")
+    project = loaded()
+    assert project.services["web"].image == "b"
+    assert project.working_dir == str(tmp_path)
+    assert project.name == tmp_path.name.lower().replace(".", "")
+
+
+def test_no_file_is_an_error_with_a_hint() -> None:
+    with pytest.raises(ComposeError) as caught:
+        loaded()
+    assert str(caught.value) == "no configuration file provided: not found"
+    assert caught.value.hint
+
+
+def test_several_candidates_warn_and_the_first_wins() -> None:
+    write(compose_yaml="services: {web: {image: a}}", compose_yml="services: {web: {image: b}}")
+    project = loaded()
+    assert project.services["web"].image == "a"
+    assert "Found multiple config files" in project.warnings[0].message
+
+
+def test_the_project_name_comes_from_flag_then_environment_then_file_then_directory() -> None:
+    text = "name: ${WHO:-infile}\nservices: {}\n"
+    assert loaded(text, project_name="flag", environment={"COMPOSE_PROJECT_NAME": "env"}).name == "flag"
+    assert loaded(text, environment={"COMPOSE_PROJECT_NAME": "env"}).name == "env"
+    assert loaded(text).name == "infile"
+    assert loaded("name: My Proj\nservices: {}\n").name == "myproj"
+    assert problems(text, project_name="Bad!")[0].code == "E060"
+
+
+def test_discovery_is_cheap_and_knows_name_files_and_directory(tmp_path: Path) -> None:
+    write(compose_yaml="name: shop # the shop\nservices: {web: {image: a}}\n", _env="COMPOSE_PROFILES=debug,x\n")
+    script = (
+        "import sys; from compose.spec.load import LoadOptions, discover; found = discover(LoadOptions());"
+        "print(found.name, found.profiles, [m for m in ('pydantic', 'yaml', 'networkx') if m in sys.modules])"
+    )
+    root = str(Path(__file__).parents[4])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env={"PYTHONPATH": root})
+    assert done.stdout == "shop ('debug', 'x') []\n", done.stderr
+    assert discover(LoadOptions(environment={})).working_dir == str(tmp_path)
+
+
+def test_dotenv_of_the_project_serves_interpolation_and_the_environment_wins() -> None:
+    write(_env="TAG=1\nWHO=env\n")
+    project = loaded("services: {web: {image: 'a:$TAG-$WHO'}}", environment={"WHO": "shell"})
+    assert project.services["web"].image == "a:1-shell"
+
+
+def test_all_mistakes_are_told_at_once_with_places() -> None:
+    found = problems(
+        'services:\n  web:\n    image: 1\n    port: ["80:80"]\n    cgroup: hots\n  db:\n    restart: true\nservces: {}\n'
+    )
+    assert [(error.code, error.at.line, error.at.column) for error in found if error.at] == [
+        ("E011", 3, 12),
+        ("E012", 4, 5),
+        ("E013", 5, 13),
+        ("E011", 7, 14),
+        ("E012", 8, 1),
+    ]
+    assert [error.suggestion for error in found] == [None, "ports", "host", None, "services"]
+
+
+def test_an_error_shows_the_line_and_a_caret() -> None:
+    error = problems('services:\n  web:\n    image: a\n    port: "8080:80"\n')[0]
+    assert snippet(error).splitlines()[:4] == [
+        'error[E012]: unknown key "port" in service "web"',
+        "  --> compose.yaml:4:5",
+        ' 4 |     port: "8080:80"',
+        '   |     ^^^^ did you mean "ports"?',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "message"),
+    [
+        ("services:\n  a:\n    image: x\n    ports:\n      - '80:http'\n", 5, r'"http" is not a valid container port'),
+        ("services:\n  a:\n    image: x\n    volumes:\n      - 'nope:/d'\n", 5, "undefined volume nope"),
+        ("services:\n  a:\n    image: x\n    depends_on:\n      - b\n", 5, "undefined service"),
+        ("services:\n  a:\n    image: x\n    stop_grace_period: 10\n", 4, "must be a string, not 10"),
+        ("services:\n  a:\n    image: x\n    stop_grace_period: '10'\n", 4, "cannot read '10' as a duration"),
+        ("services:\n  a:\n    image: x\n    mem_limit: 12parsecs\n", 4, "as a size in bytes"),
+        ("services:\n  a: {image: x, depends_on: [b]}\n  b: {image: x, depends_on: [a]}\n", 3, "dependency cycle"),
+        ("services:\n  a:\n    hostname: x\n", 2, "neither an image nor a build"),
+        ("services:\n  a:\n    image: '${X:?set it}'\n", 3, "required variable X is missing a value: set it"),
+        ("services:\n  a:\n    image: '${X'\n", 3, "invalid interpolation format"),
+        ("services:\n  a:\n    image: x\n    env_file: nope.env\n", 4, "env file .*nope.env not found"),
+        ("services:\n  a:\n    extends: nope\n", 3, "not found"),
+        ("services:\n  a:\n    extends: a\n", 3, "circular reference"),
+        ("include: [nope.yaml]\n", 1, "no such file"),
+        ("include: [compose.yaml]\n", 1, "include cycle"),
+        ("- a\n", 1, "must be a mapping"),
+        ("", 1, "empty compose file"),
+    ],
+)
+def test_a_mistake_names_its_line(text: str, line: int, message: str) -> None:
+    error = problems(text)[0]
+    assert error.at is not None
+    assert error.at.line == line
+    assert re.search(message, error.message), error.message
+
+
+def test_a_place_is_known_for_every_node_of_the_project() -> None:
+    project = loaded("services:\n  web:\n    image: a\n    ports: ['80-81:80-81']\n    environment: [A=1]\n")
+    file = project.compose_files[0]
+    assert project.place(("services", "web", "ports", 1)) == Place(file, 4, 13)
+    assert project.place("services.web.environment.A") == Place(file, 5, 19)
+
+
+def test_places_survive_merging() -> None:
+    write(
+        a_yaml="services:\n  web:\n    image: a\n    ports: ['80:80']\n",
+        b_yaml="services:\n  web:\n    ports: ['81:81']\n",
+    )
+    project = loaded(files=("a.yaml", "b.yaml"))
+    assert [str(project.place(("services", "web", "ports", i))) for i in (0, 1)] == ["a.yaml:4:13", "b.yaml:3:13"]
+
+
+def test_reset_and_override_in_a_second_file() -> None:
+    write(
+        a_yaml="services: {web: {image: a, ports: ['80:80'], dns: [1.1.1.1], environment: {A: 1, B: 2}}}",
+        b_yaml="services: {web: {ports: !override ['81:81'], dns: !reset [], environment: {A: !reset x}}}",
+    )
+    web = loaded(files=("a.yaml", "b.yaml")).services["web"]
+    assert [port.published for port in web.ports] == ["81"]
+    assert web.dns == ()
+    assert web.environment == {"B": "2"}
+
+
+def test_a_second_file_may_leave_required_keys_to_the_first() -> None:
+    write(
+        a_yaml="services: {a: {image: x, depends_on: {b: {condition: service_healthy}}}, b: {image: x}}",
+        b_yaml="services: {a: {depends_on: {b: {restart: true}}}}",
+    )
+    dependency = loaded(files=("a.yaml", "b.yaml")).services["a"].depends_on["b"]
+    assert (dependency.condition, dependency.restart) == ("service_healthy", True)
+    write(b_yaml="services: {a: {depends_on: {c: {restart: true}}}, c: {image: x}}")
+    with pytest.raises(ComposeError, match='lacks the key "condition"'):
+        loaded(files=("a.yaml", "b.yaml"))
+
+
+def test_extends_of_another_file_takes_its_paths_from_there(tmp_path: Path) -> None:
+    write(sub__common_yaml="services: {base: {image: b, volumes: ['./data:/d'], env_file: e.env}}", sub__e_env="E=1\n")
+    web = loaded("services: {web: {extends: {file: sub/common.yaml, service: base}, image: a}}").services["web"]
+    assert web.image == "a"
+    assert web.volumes[0].source == str(tmp_path / "sub" / "data")
+    assert web.environment == {"E": "1"}
+
+
+def test_an_included_project_has_its_own_directory_and_env_and_may_be_overridden(tmp_path: Path) -> None:
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "compose.yaml").write_text("services: {db: {image: 'pg:$TAG', volumes: ['./data:/d']}}\n")
+    (tmp_path / "db" / ".env").write_text("TAG=16\n")
+    project = loaded(
+        "include: [db/compose.yaml]\nservices: {db: {restart: always}, web: {image: a, depends_on: [db]}}\n"
+    )
+    db = project.services["db"]
+    assert (db.image, db.restart, db.volumes[0].source) == ("pg:16", "always", str(tmp_path / "db" / "data"))
+
+
+def test_profiles_enable_services_and_naming_one_enables_its_own() -> None:
+    text = "services: {a: {image: x}, b: {image: x, profiles: [debug], depends_on: [a]}, c: {image: x}}"
+    assert set(loaded(text).services) == {"a", "c"}
+    assert set(loaded(text).disabled_services) == {"b"}
+    assert set(loaded(text, profiles=("debug",)).services) == {"a", "b", "c"}
+    assert set(loaded(text, services=("b",)).services) == {"a", "b"}
+    assert problems(text, services=("d",))[0].code == "E061"
+
+
+def test_a_dependency_on_a_disabled_service_names_its_profile() -> None:
+    error = problems("services: {a: {image: x, depends_on: [b]}, b: {image: x, profiles: [debug]}}")[0]
+    assert "--profile debug" in (error.hint or "")
+
+
+def test_unused_resources_are_dropped_unless_asked_for() -> None:
+    text = "services: {a: {image: x, volumes: ['used:/d']}}\nvolumes: {used: , unused: }\n"
+    assert set(loaded(text).volumes) == {"used"}
+    assert set(loaded(text, all_resources=True).volumes) == {"used", "unused"}
+
+
+def test_warnings_point() -> None:
+    project = loaded("version: '3'\nservices:\n  a:\n    image: x\n    command: echo a | b\n    init: 'yes'\n")
+    assert [str(warning).split(": ")[0] for warning in project.warnings] == [
+        "compose.yaml:6:11",
+        "compose.yaml:1:1",
+        "compose.yaml:5:14",
+    ]
+
+
+def test_secret_values_are_loaded_and_never_printed() -> None:
+    project = loaded(
+        "services: {a: {image: x, secrets: [s], environment: {DB_PASSWORD: hunter2}}}\nsecrets: {s: {environment: S}}\n",
+        environment={"S": "swordfish"},
+    )
+    assert project.secrets["s"].content == "swordfish"
+    assert "swordfish" not in render(project)
+    assert "hunter2" in render(project)
+    assert "hunter2" not in render(project, redact=True)
+    assert REDACTED in render(project, redact=True)
+
+
+def test_a_file_of_1500_lines_loads_within_100_ms() -> None:
+    lines = ["services:"]
+    for i in range(100):
+        lines += [f"  s{i}:", f"    image: 'nginx:${{TAG:-{i}}}'", "    restart: unless-stopped", "    environment:"]
+        lines += [f"      V{j}: value {j}" for j in range(4)]
+        lines += ["    ports:", f"      - '{8000 + i}:80'", "    volumes:", "      - ./a:/a:ro", "    healthcheck:"]
+        lines += ["      test: [CMD, 'true']", "      interval: 10s"]
+    assert len(lines) > 1500
+    loaded("\n".join(lines))
+    best = min(_seconds() for _ in range(5))
+    assert best < 0.1
+
+
+def _seconds() -> float:
+    started = time.process_time()
+    loaded()
+    return time.process_time() - started
+
+
+WORDS = st.sampled_from(
+    (
+        *(
+            "services",
+            "web",
+            "image",
+            "build",
+            "ports",
+            "volumes",
+            "environment",
+            "depends_on",
+            "networks",
+            "x-a",
+            "name",
+        ),
+        *(
+            "extends",
+            "include",
+            "$A",
+            "${A",
+            "${A:-b}",
+            "80:80",
+            "a:/b",
+            "null",
+            "true",
+            "1",
+            "-1",
+            "1.5",
+            "[]",
+            "{}",
+            "[a]",
+        ),
+        *(
+            "{a: b}",
+            "''",
+            "&",
+            "*",
+            "!",
+            "%",
+            "@",
+            "-",
+            ":",
+            "?",
+            "|",
+            ">",
+            "#",
+            "<<",
+            "*a",
+            "&a",
+            "!reset",
+            "!override",
+        ),
+        *("2020-01-01", "~", "\t"),
+    )
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, 4), WORDS, WORDS), max_size=12))
+def test_no_text_makes_the_loader_fail_otherwise_than_with_a_compose_error(lines: list[tuple[int, str, str]]) -> None:
+    text = "".join(f"{'  ' * indent}{key}: {value}\n" for indent, key, value in lines)
+    with contextlib.suppress(ComposeError):
+        loaded(text)
+
+
+NODES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | st.text(max_size=4), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(WORDS, NODES, max_size=4), NODES)
+def test_no_shape_of_service_makes_the_loader_fail_otherwise(service: dict[str, Any], extra: Any) -> None:
+    text = json.dumps({"services": {"web": {"image": "x", **service}}, "volumes": extra, "x-a": extra})
+    with contextlib.suppress(ComposeError):
+        render(loaded(text))
