@@ -21,8 +21,9 @@ from engine.images.build.context import Context, explained, open_context
 from engine.images.build.events import BuildEvent
 from engine.images.build.execute import Executor
 from engine.images.build.parse import MAX_DOCKERFILE_BYTES, Place, parse
-from engine.images.build.solve import SolvedStage, Solver
+from engine.images.build.solve import Solver
 from engine.images.build.stages import Dockerfile, Stage, group
+from engine.images.build.work import SolvedStage
 from engine.images.build.workspace import remove_abandoned
 from engine.images.config import host_architecture, timestamp
 from engine.types import Image

@@ -21,7 +21,7 @@ from engine.images.build.copy import Copier, CopyOptions
 from engine.images.build.events import BuildEvent, BuildEventKind
 from engine.images.build.parse import located
 from engine.images.build.rootfs import mounted
-from engine.images.build.solve import (
+from engine.images.build.work import (
     CopyWork,
     FromContext,
     FromStage,

@@ -11,17 +11,28 @@ import os
 import posixpath
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import InvalidInput, NotFound, UmiakError, Unsupported
+from engine.errors import InvalidInput, NotFound, Unsupported
 from engine.images.build import instructions as ins
 from engine.images.build.cache import key_of
-from engine.images.build.context import Context, Match, has_wildcard
+from engine.images.build.context import Context, Match
 from engine.images.build.expand import expand, expand_heredoc
 from engine.images.build.imageconfig import DEFAULT_PATH, ImageSettings
 from engine.images.build.parse import Place, heredoc_name, located
+from engine.images.build.sources import context_matches
 from engine.images.build.stages import Dockerfile, Stage
+from engine.images.build.work import (
+    CopyWork,
+    FromContext,
+    FromImage,
+    FromStage,
+    MakeDirectoryWork,
+    RunWork,
+    SolvedStage,
+    Step,
+    Work,
+)
 from engine.images.config import host_architecture
 
 if TYPE_CHECKING:
@@ -33,90 +44,7 @@ PROXY_ARGS = frozenset(
     for plain in ("http_proxy", "https_proxy", "ftp_proxy", "no_proxy", "all_proxy")
     for name in (plain, plain.upper())
 )
-_REMOTE = re.compile(r"(https?|ftp|git|ssh)://|git@|[^/]*github\.com/", re.IGNORECASE)
 _OCTAL = re.compile(r"[0-7]{3,4}$")
-
-
-@dataclass(frozen=True, slots=True)
-class FromContext:
-    """Files of the build context."""
-
-    matches: tuple[Match, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FromStage:
-    """Files of another stage, by its index."""
-
-    stage: int
-    patterns: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FromImage:
-    """Files of an image."""
-
-    image: Image
-    patterns: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RunWork:
-    """Run a command."""
-
-    argv: tuple[str, ...]
-    env: tuple[str, ...]
-    cwd: str
-    user: str
-
-
-@dataclass(frozen=True, slots=True)
-class CopyWork:
-    """Copy files. `texts` are here-documents: (name, content)."""
-
-    source: FromContext | FromStage | FromImage
-    texts: tuple[tuple[str, str], ...]
-    destination: str
-    into_directory: bool
-    chown: str | None
-    mode: int | None
-    unpacks: bool
-
-
-@dataclass(frozen=True, slots=True)
-class MakeDirectoryWork:
-    """Make a working directory, of the user who will work in it."""
-
-    path: str
-    user: str
-
-
-Work = RunWork | CopyWork | MakeDirectoryWork
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One instruction in its stage. `key` names what the root holds after it; `work` None changes the configuration only."""
-
-    place: Place
-    stage: str
-    number: int
-    total: int
-    text: str
-    created_by: str
-    key: str
-    work: Work | None
-
-
-@dataclass(frozen=True, slots=True)
-class SolvedStage:
-    """A stage worked out. `steps` begin with those of the stage it starts from, so that `base` is an image, or None for scratch."""
-
-    name: str
-    base: Image | None
-    steps: tuple[Step, ...]
-    settings: ImageSettings
-    key: str
 
 
 class Solver:
@@ -385,7 +313,7 @@ class _StageSolver:
     def _source(self, instruction: ins.Copy, patterns: list[str]) -> tuple[FromContext | FromStage | FromImage, object]:
         """Where files come from, and what stands for them in the key."""
         if instruction.from_ is None:
-            matches = tuple(match for pattern in patterns for match in self._context_matches(instruction, pattern))
+            matches = tuple(match for pattern in patterns for match in self._matches(instruction, pattern))
             return FromContext(matches), [(match.name, self.solver.context.digest(match.path)) for match in matches]
         name = self._expand(instruction.from_, instruction)
         stage = self._stage(name)
@@ -411,30 +339,13 @@ class _StageSolver:
             )
         return found
 
-    def _context_matches(self, instruction: ins.Copy, pattern: str) -> list[Match]:
+    def _matches(self, instruction: ins.Copy, pattern: str) -> list[Match]:
         keyword = instruction.text.split()[0]
-        if _REMOTE.match(pattern):
-            raise Unsupported(
-                f"{keyword} {pattern}: only local files are supported by this version of umiak",
-                hint="fetch it with RUN, or put the file into the build context",
-            )
-        if posixpath.normpath(pattern.lstrip("/")).split("/")[0] == "..":
-            raise InvalidInput(
-                f"{keyword} {pattern}: this is outside of the build context",
-                hint=f"the context is {self.solver.context.directory}; choose one that holds the file",
-            )
-        context = self.solver.context
-        matches = [match for match in context.matches(pattern) if self._is_there(match)]
-        if not matches and not has_wildcard(pattern):
-            raise _missing(context, keyword, pattern)
+        matches = context_matches(self.solver.context, keyword, pattern)
         if not matches:
-            self.solver.warnings.append(
-                (instruction.place, f"{keyword} {pattern}: nothing in the build context matches")
-            )
+            text = f"{keyword} {pattern}: nothing in the build context matches"
+            self.solver.warnings.append((instruction.place, text))
         return matches
-
-    def _is_there(self, match: Match) -> bool:
-        return next(self.solver.context.walk(match.path), None) is not None
 
     def _absolute(self, path: str) -> str:
         return "/" + posixpath.normpath(posixpath.join("/", self.settings.working_dir, path)).lstrip("/")
@@ -474,31 +385,6 @@ def _mode(text: str) -> int:
     if not _OCTAL.match(text):
         raise InvalidInput(f"cannot read --chmod={text}", hint="write it in octal, for example --chmod=755")
     return int(text, 8)
-
-
-def _missing(context: Context, keyword: str, pattern: str) -> NotFound:
-    """The error for a source that is not there, or that .dockerignore hides."""
-    path = posixpath.normpath(pattern.lstrip("/"))
-    hiding = context.ignored_by(context.follow(path))
-    message = f"{keyword} {pattern}: no such file in the build context {context.directory}"
-    if hiding is not None:
-        return NotFound(f"{message}: ignored", hint=f"{hiding.place} hides it with {hiding.text!r}")
-    return NotFound(message, hint=_nearby(context, path))
-
-
-def _nearby(context: Context, path: str) -> str:
-    """What else the last directory that exists holds."""
-    from difflib import get_close_matches
-
-    above = posixpath.dirname(path)
-    try:
-        names = [posixpath.basename(entry.path) for entry in context.children(context.follow(above))]
-    except (OSError, UmiakError):
-        return f"paths count from the context; {above} is not in it"
-    close = get_close_matches(posixpath.basename(path), names, n=1)
-    if close:
-        return f"did you mean {posixpath.join(above, close[0])}?"
-    return "paths count from the context, not from the Dockerfile"
 
 
 def _check_platform(platform: str | None) -> None:

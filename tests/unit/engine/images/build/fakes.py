@@ -9,8 +9,9 @@ from typing import Any
 from engine.errors import NotFound
 from engine.images.build.context import open_context
 from engine.images.build.parse import parse
-from engine.images.build.solve import SolvedStage, Solver
+from engine.images.build.solve import Solver
 from engine.images.build.stages import group
+from engine.images.build.work import SolvedStage
 from engine.types import Image, ImageConfig
 
 DEBIAN = {

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import UmiakError
-from engine.images.build.solve import CopyWork, FromContext, FromStage, MakeDirectoryWork, RunWork
+from engine.images.build.work import CopyWork, FromContext, FromStage, MakeDirectoryWork, RunWork
 from engine.images.config import host_architecture
 from tests.unit.engine.images.build.fakes import DEBIAN, FakeStore, solved, solver
 
