@@ -19,6 +19,7 @@ from engine.events import Event, Sink, discard
 
 if TYPE_CHECKING:
     from compose.desired import Desired
+    from compose.lifecycle import Remains
     from compose.model.project import Project
     from compose.output import Line, Span
     from compose.plan import Plan
@@ -31,12 +32,15 @@ RUNNING = ("running", "paused", "restarting")
 
 
 class Orchestrator:
-    """Runs projects on an engine and tells a sink what happens."""
+    """Runs projects on an engine and tells a sink what happens. With `dry_run` it plans and changes nothing."""
 
-    def __init__(self, engine: Engine, sink: Sink = discard, *, parallel: int | None = None) -> None:
+    def __init__(
+        self, engine: Engine, sink: Sink = discard, *, parallel: int | None = None, dry_run: bool = False
+    ) -> None:
         self.engine = engine
         self.sink = sink
         self.parallel = parallel
+        self.dry_run = dry_run
 
     # ------------------------------------------------------------------------- from the Compose file
 
@@ -60,7 +64,7 @@ class Orchestrator:
         with self._locked(desired.project):
             plan = self._plan_with_images_built(desired, options)
             self._warn(plan)
-            for file in desired.files:
+            for file in desired.files if not self.dry_run else ():
                 file.write()
             self._execute(plan, desired, timeout_s=wait_timeout_s)
         return plan
@@ -88,7 +92,7 @@ class Orchestrator:
 
         plan = self.plan(desired, options)
         builds = plan.only(lambda operation: isinstance(operation.action, BuildImage))
-        if not builds:
+        if not builds or self.dry_run:
             return plan
         self._execute(builds, desired)
         return self.plan(desired, options).only(lambda operation: not isinstance(operation.action, BuildImage))
@@ -96,7 +100,7 @@ class Orchestrator:
     def _execute(self, plan: Plan, desired: Desired | None = None, *, timeout_s: float | None = None) -> None:
         from compose.execute import PARALLEL, execute
 
-        if not plan:
+        if not plan or self.dry_run:
             return
         places = {name: s.place for name, s in desired.services.items() if s.place} if desired else {}
         journal: list[Event] = []
@@ -136,28 +140,27 @@ class Orchestrator:
         images: str | None = None,
     ) -> Plan:
         """Remove all that carries the project's label: what the file of today says does not matter."""
+        from compose.lifecycle import tear_down
+
         with self._locked(project):
-            plan = self.plan_down(project, volumes=volumes, timeout_s=timeout_s, images=images)
+            remains = self._remains(project, volumes=volumes, images=images)
+            plan = tear_down(remains, volumes=volumes, timeout_s=timeout_s)
             self._execute(plan)
             self._remove_private_files(project)
         return plan
 
-    def plan_down(
-        self, project: str, *, volumes: bool = False, timeout_s: float | None = None, images: str | None = None
-    ) -> Plan:
-        """What `down` would do."""
-        from compose.lifecycle import Remains, tear_down
+    def _remains(self, project: str, *, volumes: bool, images: str | None) -> Remains:
+        from compose.lifecycle import Remains
 
         of_project = {labels.PROJECT: project}
         containers = self.engine.containers(of_project)
-        remains = Remains(
+        return Remains(
             project,
             containers,
             self.engine.networks(of_project),
             self.engine.volumes(of_project) if volumes else (),
             self._images_to_remove(project, containers, images),
         )
-        return tear_down(remains, volumes=volumes, timeout_s=timeout_s)
 
     def _images_to_remove(self, project: str, containers: Sequence[ContainerInfo], which: str | None) -> list[str]:
         """`all`: what containers use; `local`: those of them that were built without a name of their own."""
@@ -274,6 +277,10 @@ class Orchestrator:
     def _locked(self, project: str) -> Iterator[None]:
         from compose.lock import project_lock
 
+        if self.dry_run:
+            yield
+            return
+
         def waiting() -> None:
             message = f"another command is changing project {project}: waiting for it to end"
             self.sink(Event("plan", "warning", project=project, data={"message": message}))
@@ -287,4 +294,6 @@ class Orchestrator:
     def _remove_private_files(self, project: str) -> None:
         import shutil
 
+        if self.dry_run:
+            return
         shutil.rmtree(self._private_dir(project), ignore_errors=True)

@@ -281,14 +281,13 @@ class _Planner:
         return {other: need.required for other, need in found.items() if need.condition == condition}
 
     def _await_all(self) -> None:
-        """`--wait`: at the end, wait for all of them to be ready."""
+        """`--wait`: at the end, wait for all of them to be ready; what a dependent has waited for is ready by then."""
         for replicas in self.replicas.values():
             for replica in replicas:
-                if not self._fulfils(replica, "ready"):
+                is_awaited = any(self.waits.get((replica.name, condition)) for condition in _CONDITIONS)
+                if not is_awaited and not self._fulfils(replica, "ready"):
                     action = AwaitContainer(replica.name, "ready", one_shot=replica.service.one_shot)
-                    earlier = (self.waits.get((replica.name, condition)) for condition in _CONDITIONS)
-                    after = [replica.started, *earlier]
-                    self.builder.add(replica.resource, action, "asked for with --wait", after=after)
+                    self.builder.add(replica.resource, action, "asked for with --wait", after=[replica.started])
 
     def _fulfils(self, replica: Replica, condition: Condition) -> bool:
         """Whether a replica that is left as it is fulfils a condition already."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from compose.cli import signals
-from compose.cli.context import Context, warn
+from compose.cli.context import Context, print_plan, warn
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 
@@ -32,13 +32,12 @@ def run(context: Context, args: Args) -> int:
     with context.view("build", quiet=quiet) as view, context.orchestrator(view=view, warm=True) as orchestrator:
         project = context.project(args.words)
         desired = _with_options(orchestrator.desired(project), args)
-        if context.dry_run:
-            print("\n".join(s.image for s in desired.services.values() if s.build))
-            return 0
         with signals.interruptible():
             plan = orchestrator.build(desired, args.words)
-        if not plan:
-            warn("no service here has a build section")
+    if not plan:
+        warn("no service here has a build section")
+    elif context.dry_run:
+        print_plan(plan)
     return 0
 
 

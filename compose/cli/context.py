@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from compose.cli.view.base import View
     from compose.model.project import Project
     from compose.orchestrator import Orchestrator
+    from compose.plan import Plan
     from compose.spec.discover import LoadOptions
     from engine.facade import Engine
     from engine.types import ContainerInfo
@@ -43,21 +44,26 @@ class Context:
             **more,
         )
 
-    def project(self, services: Sequence[str] = (), **more: Any) -> Project:
-        """Load the Compose files that the options and the environment name. Naming a service enables its profiles."""
-        from dataclasses import replace
-
+    def load(self, options: LoadOptions) -> Project:
+        """Load the project and print what the loader warns of."""
         from compose.spec.load import load
 
-        options = self.load_options(**more)
         project = load(options)
-        hidden = [project.disabled_services[name] for name in services if name in project.disabled_services]
-        if hidden:
-            profiles = (*project.profiles, *(service.profiles[0] for service in hidden if service.profiles))
-            project = load(replace(options, profiles=profiles))
         for warning in project.warnings:
             warn(str(warning))
         return project
+
+    def project(self, services: Sequence[str] = (), **more: Any) -> Project:
+        """The project that the options and the environment name. Naming a service enables its profiles."""
+        from dataclasses import replace
+
+        options = self.load_options(**more)
+        project = self.load(options)
+        hidden = [project.disabled_services[name] for name in services if name in project.disabled_services]
+        if not hidden:
+            return project
+        profiles = (*project.profiles, *(profile for service in hidden for profile in service.profiles[:1]))
+        return self.load(replace(options, profiles=profiles))
 
     def project_name(self) -> str:
         """The project's name, by the shortest way: no file is read for it where it is given, else hardly any."""
@@ -89,9 +95,9 @@ class Context:
         from compose.orchestrator import Orchestrator
         from engine.events import discard
 
-        with self.engine(warm=warm) as engine:
-            parallel = self.options.number("parallel")
-            yield Orchestrator(engine, view.sink if view else discard, parallel=parallel)
+        with self.engine(warm=warm and not self.dry_run) as engine:
+            sink = view.sink if view else discard
+            yield Orchestrator(engine, sink, parallel=self.options.number("parallel"), dry_run=self.dry_run)
 
     @contextmanager
     def view(self, title: str, *, quiet: bool = False) -> Iterator[View]:
@@ -118,6 +124,11 @@ def check_services(context: Context, known: Sequence[str], services: Sequence[st
         project = context.project(all_resources=True)
         check_names(missing, project.services, project.disabled_services)
     return [service for service in services if service in known]
+
+
+def print_plan(plan: Plan) -> None:
+    """Print a plan as text."""
+    print(plan if plan else f"{plan.project}: nothing to do, all is as the file asks")
 
 
 def warn(message: str) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from compose.cli import signals
-from compose.cli.context import Context
+from compose.cli.context import Context, print_plan
 from compose.cli.options import Args, Command
-from compose.cli.up import PLANNING, plan_options, print_plan
+from compose.cli.up import PLANNING, plan_options
 
 COMMAND = Command(
     "create",
@@ -22,9 +22,8 @@ def run(context: Context, args: Args) -> int:
     with context.view("create") as view, context.orchestrator(view=view) as orchestrator:
         desired = orchestrator.desired(context.project(args.words))
         options = replace(plan_options(args), start=False)
-        if context.dry_run:
-            print_plan(orchestrator.plan(desired, options))
-            return 0
         with signals.interruptible():
-            orchestrator.up(desired, options)
+            plan = orchestrator.up(desired, options)
+    if context.dry_run or not plan:
+        print_plan(plan)
     return 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compose.cli import signals
-from compose.cli.context import Context, timeout_of, warn
+from compose.cli.context import Context, print_plan, timeout_of, warn
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 
@@ -26,12 +26,10 @@ def run(context: Context, args: Args) -> int:
     with context.view("down") as view, context.orchestrator(view=view) as orchestrator:
         project = context.project_name()
         volumes, timeout_s, images = args.flag("volumes"), timeout_of(args), args.text("rmi")
-        if context.dry_run:
-            plan = orchestrator.plan_down(project, volumes=volumes, timeout_s=timeout_s, images=images)
-            print(plan or f"{project}: nothing to do")
-            return 0
         with signals.interruptible():
             plan = orchestrator.down(project, volumes=volumes, timeout_s=timeout_s, images=images)
         if not plan:
             warn(f'no resource found to remove for project "{project}"')
+        elif context.dry_run:
+            print_plan(plan)
     return 0

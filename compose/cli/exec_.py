@@ -14,6 +14,7 @@ COMMAND = Command(
     "Run a command in a running container",
     words="SERVICE COMMAND [ARG...]",
     stops_at_word=True,
+    can_run_dry=False,
     options=[
         Option("-T", "--no-tty", help="Allocate no terminal, even if there is one here"),
         Option("-d", "--detach", help="Do not wait for the command"),

@@ -22,6 +22,7 @@ COMMAND = Command(
     "Make, load, list and remove images",
     words="bootstrap|load|import|ls|rm|inspect [ARG...]",
     stops_at_word=True,
+    can_run_dry=False,
 )
 
 BOOTSTRAP = Command(
@@ -228,3 +229,6 @@ _SUBCOMMANDS: dict[str, tuple[Command, Callable[[Engine, Args], None]]] = {
     "rm": (RM, _rm),
     "inspect": (INSPECT, _inspect),
 }
+
+SUBCOMMANDS = (BOOTSTRAP, LOAD, IMPORT, LS, RM, INSPECT)
+"""For the reference."""

@@ -10,6 +10,7 @@ COMMAND = Command(
     "kill",
     "Send a signal to running containers",
     words="[SERVICE...]",
+    can_run_dry=False,
     options=[
         Option("-s", "--signal", metavar="SIGNAL", default="SIGKILL", help="The signal"),
         Option("--remove-orphans", help="Accepted for compatibility", hidden=True),

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import select
+import sys
+import threading
 import time
 
 from compose import labels
 from compose.cli.context import Context, check_services, short_name
 from compose.cli.options import Args, Command, Option
-from compose.cli.view.lines import LinePrinter
-from compose.output import Follower, Line, Span, written
+from compose.cli.view.lines import LinePrinter, Style
+from compose.output import Follower, Interrupted, Line, Span, written
 from engine.errors import InvalidInput
 from engine.types import ContainerInfo
 
@@ -52,19 +55,30 @@ def run(context: Context, args: Args) -> int:
         follower = Follower(engine)
         for container in chosen:
             follower.follow(container, span)
+        threading.Thread(target=_notice_reader_gone, args=(follower,), daemon=True).start()
         for item in follower:
             if isinstance(item, Line):
                 printer.print(item)
+            elif isinstance(item, Interrupted):
+                raise BrokenPipeError
     return 0
 
 
+def _notice_reader_gone(follower: Follower) -> None:
+    """Post a note once nobody reads stdout any more (`logs -f | head`), even if no container writes again."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    poll.poll()
+    follower.post(Interrupted())
+
+
 def _printer(containers: list[ContainerInfo], args: Args) -> LinePrinter:
-    return LinePrinter(
-        {container.name: short_name(container) for container in containers},
+    style = Style(
         prefix=not args.flag("no-log-prefix"),
         timestamps=args.flag("timestamps"),
         colour=not args.flag("no-color"),
     )
+    return LinePrinter({container.name: short_name(container) for container in containers}, style)
 
 
 def _tail(args: Args) -> int | None:

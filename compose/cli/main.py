@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from compose.cli.options import Args, Command, HelpAsked, Option, parse
+from compose.cli.options import Args, Command, HelpAsked, Option, UnknownOption, parse
 from engine.errors import InvalidInput, UmiakError
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ COMMANDS = {
     "plan": "plan",
     "ps": "ps",
     "restart": "restart",
-    "run": "run",
     "start": "start",
     "status": "status",
     "stop": "stop",
@@ -88,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    if "_UMIAK_COMPLETE" in os.environ:
+        return _help([])  # the shell asks for completions
     try:
         options = parse(GLOBAL, argv)
     except HelpAsked:
@@ -113,6 +114,12 @@ def _run_command(name: str, rest: list[str], options: Args) -> int:
         args = parse(command, rest)
     except HelpAsked:
         return _help([name])
+    except UnknownOption as error:
+        if any(error.name in option.names for option in GLOBAL.options):
+            error.hint = f"it goes before the command: umiak {error.name} … {name}"
+        raise
+    if options.flag("dry-run") and not command.can_run_dry:
+        raise InvalidInput(f"{name} has no dry run", hint="run it without --dry-run to really do it")
     code: int = module.run(Context(options), args)
     return code
 

@@ -15,6 +15,14 @@ _TRUE = ("true", "1", "t")
 _FALSE = ("false", "0", "f")
 
 
+class UnknownOption(InvalidInput):
+    """A command does not have an option; `name` is what was given."""
+
+    def __init__(self, name: str, command: str, hint: str) -> None:
+        super().__init__(f"unknown option {name} of {command}", hint=hint)
+        self.name = name
+
+
 class Option:
     """One option: its names (`-d`, `--detach`), and what its value is called (`metavar`; "" for a flag that takes none)."""
 
@@ -47,22 +55,31 @@ class Option:
 class Command:
     """One command: its name, a line about it, its options, and its words as usage text (`[SERVICE...]`).
 
+    `can_run_dry` is False for what changes something and has no plan to show instead.
     With `stops_at_word` everything after the first word is words too, as `exec SERVICE COMMAND [ARG...]` needs.
     """
 
-    __slots__ = ("name", "options", "stops_at_word", "summary", "words")
+    __slots__ = ("can_run_dry", "name", "options", "stops_at_word", "summary", "words")
 
     def __init__(
-        self, name: str, summary: str, *, options: Iterable[Option] = (), words: str = "", stops_at_word: bool = False
+        self,
+        name: str,
+        summary: str,
+        *,
+        options: Iterable[Option] = (),
+        words: str = "",
+        stops_at_word: bool = False,
+        can_run_dry: bool = True,
     ) -> None:
         self.name = name
         self.summary = summary
         self.options = tuple(options)
         self.words = words
         self.stops_at_word = stops_at_word
+        self.can_run_dry = can_run_dry
 
     def option(self, name: str) -> Option:
-        """The option of that name. Raise InvalidInput, with the nearest name, where there is none."""
+        """The option of that name. Raise UnknownOption, hinting at the nearest name, where there is none."""
         for option in self.options:
             if name in option.names:
                 return option
@@ -70,7 +87,7 @@ class Command:
 
         near = get_close_matches(name, [long for option in self.options for long in option.names], n=1)
         hint = f"did you mean {near[0]}?" if near else f"see: umiak {self.name} --help".replace("umiak umiak", "umiak")
-        raise InvalidInput(f"unknown option {name} of {self.name}", hint=hint)
+        raise UnknownOption(name, self.name, hint)
 
 
 class Args:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from compose.cli.context import Context, warn
+from compose.cli.context import Context, print_plan, warn
 from compose.cli.options import Args, Command, Option
-from compose.cli.up import PLANNING, plan_options, print_plan
+from compose.cli.up import PLANNING, plan_options
 
 COMMAND = Command(
     "plan",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compose import labels
 from compose.cli import signals
-from compose.cli.context import Context, check_services
+from compose.cli.context import Context, check_services, print_plan
 from compose.cli.options import Args, Command
 
 COMMAND = Command(
@@ -23,5 +23,7 @@ def run(context: Context, args: Args) -> int:
         if args.words and not services:
             return 0
         with signals.interruptible():
-            orchestrator.start(project, services)
+            plan = orchestrator.start(project, services)
+    if context.dry_run:
+        print_plan(plan)
     return 0

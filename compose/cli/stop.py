@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from compose import labels
 from compose.cli import signals
-from compose.cli.context import Context, check_services, timeout_of
+from compose.cli.context import Context, check_services, print_plan, timeout_of
 from compose.cli.options import Args, Command, Option
 
 COMMAND = Command(
@@ -24,5 +24,7 @@ def run(context: Context, args: Args) -> int:
         if args.words and not services:
             return 0
         with signals.interruptible():
-            orchestrator.stop(project, services, timeout_s=timeout_of(args))
+            plan = orchestrator.stop(project, services, timeout_s=timeout_of(args))
+    if context.dry_run:
+        print_plan(plan)
     return 0

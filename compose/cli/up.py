@@ -6,13 +6,15 @@ import time
 from typing import TYPE_CHECKING
 
 from compose.cli import signals
-from compose.cli.context import Context, timeout_of, warn
+from compose.cli.context import Context, print_plan, timeout_of, warn
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from compose.cli.attach import Attachment
+    from compose.desired import Desired
+    from compose.model.project import Project
     from compose.orchestrator import Orchestrator
-    from compose.plan import Plan
     from compose.verdicts import UpOptions
 
 PLANNING = (
@@ -66,47 +68,51 @@ COMMAND = Command(
 def run(context: Context, args: Args) -> int:
     """Bring the project up."""
     _check_options(args)
-    with context.view("up") as view, context.orchestrator(warm=not context.dry_run, view=view) as orchestrator:
+    with context.view("up") as view, context.orchestrator(warm=True, view=view) as orchestrator:
         project = context.project(args.words)
-        options = plan_options(args)
         desired = orchestrator.desired(project, strict_intervals=args.flag("strict-intervals"))
-        if context.dry_run:
-            print_plan(orchestrator.plan(desired, options))
-            return 0
         begun = time.time()
-        detached = args.flag("detach") or args.flag("wait") or args.flag("no-start")
-        with signals.interruptible():
-            plan = orchestrator.up(desired, options, wait_timeout_s=timeout_of(args, "wait-timeout"))
+        is_attached = not any(args.flag(key) for key in ("detach", "wait", "no-start")) and not context.dry_run
+        attachment = _attachment(orchestrator, project, desired, args)
+        try:
+            with signals.interruptible():
+                plan = orchestrator.up(desired, plan_options(args), wait_timeout_s=timeout_of(args, "wait-timeout"))
+        except KeyboardInterrupt:
+            if is_attached:
+                attachment.stop_all()
+            raise
         view.close()
-        if not plan:
-            print(f"{project.name}: nothing to do, all is as the file asks")
-        if detached:
-            return 0
-        return _stay(orchestrator, project.name, args, begun)
+        if context.dry_run or not plan:
+            print_plan(plan)
+        return attachment.run(since=begun) if is_attached else 0
 
 
-def _stay(orchestrator: Orchestrator, project: str, args: Args, begun: float) -> int:
-    """Show output until the containers end."""
+def _attachment(orchestrator: Orchestrator, project: Project, desired: Desired, args: Args) -> Attachment:
+    """What `up` in the foreground shows, and what it stops at its end."""
     from compose.cli.attach import Attachment, Ending
+    from compose.cli.view.lines import Style
+    from compose.verdicts import selection
 
-    ending = Ending(
-        on_exit=args.flag("abort-on-container-exit") or args.given("exit-code-from"),
-        on_failure=args.flag("abort-on-container-failure"),
-        code_from=args.text("exit-code-from"),
-    )
-    attachment = Attachment(
+    quiet = [name for name, service in project.services.items() if service.attach is False]
+    return Attachment(
         orchestrator,
-        project,
-        args.words,
-        ending,
-        timeout_s=timeout_of(args),
-        shown=args.many("attach"),
-        hidden=args.many("no-attach"),
-        prefix=not args.flag("no-log-prefix"),
-        timestamps=args.flag("timestamps"),
-        colour=not args.flag("no-color"),
+        project.name,
+        stops=selection(desired, plan_options(args)),
+        follows=args.words,
+        shows=args.many("attach"),
+        hides=[*args.many("no-attach"), *quiet],
+        ending=Ending(
+            on_exit=args.flag("abort-on-container-exit") or args.given("exit-code-from"),
+            on_failure=args.flag("abort-on-container-failure"),
+            code_from=args.text("exit-code-from"),
+            timeout_s=timeout_of(args),
+        ),
+        style=Style(
+            prefix=not args.flag("no-log-prefix"),
+            timestamps=args.flag("timestamps"),
+            colour=not args.flag("no-color"),
+        ),
     )
-    return attachment.run(since=begun)
 
 
 def plan_options(args: Args) -> UpOptions:
@@ -128,11 +134,6 @@ def plan_options(args: Args) -> UpOptions:
         start=not args.flag("no-start"),
         wait=args.given("wait") and args.flag("wait"),
     )
-
-
-def print_plan(plan: Plan) -> None:
-    """Print a plan as text."""
-    print(plan if plan else f"{plan.project}: nothing to do, all is as the file asks")
 
 
 def _scale(text: str) -> tuple[str, int]:

@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from compose.cli.errors import uses_colour
 from compose.output import Line
@@ -21,30 +22,36 @@ _CONTROL = re.compile(
 )
 
 
-class LinePrinter:
-    """Prints lines with a prefix as wide as the longest name."""
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What comes before a line, and whether in colour where that is possible."""
 
-    def __init__(
-        self, names: Mapping[str, str], *, prefix: bool = True, timestamps: bool = False, colour: bool = True
-    ) -> None:
+    prefix: bool = True
+    timestamps: bool = False
+    colour: bool = True
+
+
+class LinePrinter:
+    """Prints lines with a prefix as wide as the longest name. `names` maps containers to what is shown of them."""
+
+    def __init__(self, names: Mapping[str, str], style: Style) -> None:
         self._names = names
         self._width = max((len(name) for name in names.values()), default=0) + 1
-        self._prefix = prefix
-        self._timestamps = timestamps
-        self._colour = colour and uses_colour(sys.stdout)
+        self._style = style
+        self._colour = style.colour and uses_colour(sys.stdout)
         self._is_terminal = sys.stdout.isatty()
 
     def print(self, line: Line) -> None:
         """Print one line."""
         data = _CONTROL.sub(b"", line.data) if self._is_terminal else line.data
-        if self._timestamps:
+        if self._style.timestamps:
             data = f"{_timestamp(line.time)} ".encode() + data
         sys.stdout.flush()
         sys.stdout.buffer.write(self._prefix_of(line.container) + data + b"\n")
         sys.stdout.buffer.flush()
 
     def _prefix_of(self, container: str) -> bytes:
-        if not self._prefix:
+        if not self._style.prefix:
             return b""
         name = self._names.get(container, container)
         text = f"{name:<{self._width}} | "

@@ -1,0 +1,112 @@
+"""`umiak config`: the project as umiak understands it, in the words and the order of `docker compose config`."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from compose.cli.context import Context
+from compose.cli.options import Args, Command, Option
+from engine.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from compose.model.project import Project
+
+COMMAND = Command(
+    "config",
+    "Show the project as it is understood",
+    words="[SERVICE...]",
+    options=[
+        Option("--format", metavar="FORMAT", choices=("yaml", "json"), default="yaml", help="yaml or json"),
+        Option("-q", "--quiet", help="Only check it"),
+        Option("--services", help="Print the services, each after those it needs"),
+        Option("--images", help="Print the images"),
+        Option("--volumes", help="Print the volumes"),
+        Option("--networks", help="Print the networks"),
+        Option("--profiles", help="Print the profiles"),
+        Option("--environment", help="Print the variables that interpolation sees"),
+        Option("--hash", metavar="SERVICES", help="Print the hash of services' definitions: a,b or '*'"),
+        Option("-o", "--output", metavar="FILE", help="Write to a file"),
+        Option("--redact", help="Hide values whose names say that they are secret"),
+        Option("--no-interpolate", help="Leave variables as they are"),
+        Option("--no-normalize", help="Do not fill in defaults"),
+        Option("--no-path-resolution", help="Leave paths as they are"),
+        Option("--no-consistency", help="Do not check that references are defined"),
+        Option("--no-env-resolution", help="Do not read env files"),
+    ],
+)
+
+
+def run(context: Context, args: Args) -> int:
+    """Print what was asked for."""
+    text = _text(context, args)
+    if args.flag("quiet"):
+        return 0
+    if path := args.text("output"):
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        except OSError as error:
+            raise InvalidInput(f"cannot write {path}: {error.strerror}") from error
+    else:
+        sys.stdout.write(text)
+    return 0
+
+
+def _text(context: Context, args: Args) -> str:
+    from compose.spec.render import render, render_tree
+
+    flags = {
+        "interpolate": not args.flag("no-interpolate"),
+        "normalize": not args.flag("no-normalize"),
+        "resolve_paths": not args.flag("no-path-resolution"),
+        "check_consistency": not args.flag("no-consistency"),
+        "resolve_environment": not args.flag("no-env-resolution"),
+    }
+    if args.flag("no-interpolate"):
+        from compose.spec.load import load_tree
+
+        return render_tree(load_tree(context.load_options(**flags)).tree, args.text("format") or "yaml")
+    project = context.load(context.load_options(services=tuple(args.words), **flags))
+    lines = _listed(project, args)
+    if lines is not None:
+        return "".join(f"{line}\n" for line in lines)
+    return render(project, args.text("format") or "yaml", redact=args.flag("redact"))
+
+
+def _listed(project: Project, args: Args) -> list[str] | None:
+    """The lines of the list asked for; None where the whole project is."""
+    everything = {**project.services, **project.disabled_services}
+    if args.flag("services"):
+        return _in_order(project)
+    if args.flag("images"):
+        return list(dict.fromkeys(service.image_name(project.name) for service in project.services.values()))
+    if args.flag("volumes"):
+        return sorted(project.volumes)
+    if args.flag("networks"):
+        return sorted(project.networks)
+    if args.flag("profiles"):
+        return sorted({profile for service in everything.values() for profile in service.profiles})
+    if args.flag("environment"):
+        return [f"{key}={value}" for key, value in sorted(project.environment.items())]
+    if (wanted := args.text("hash")) is not None:
+        return _hashes(project, wanted)
+    return None
+
+
+def _in_order(project: Project) -> list[str]:
+    from compose import graph
+
+    return graph.order({name: tuple(service.depends_on) for name, service in sorted(project.services.items())})
+
+
+def _hashes(project: Project, wanted: str) -> list[str]:
+    from compose.desired import desired
+    from compose.verdicts import check_service
+    from engine.paths import Paths
+
+    found = desired(project, private_dir=f"{Paths.from_environment().run}/projects/{project.name}.files")
+    names = sorted(found.services) if wanted == "*" else wanted.split(",")
+    for name in names:
+        check_service(found, name)
+    return [f"{name} {found.services[name].config_hash}" for name in names]
