@@ -37,7 +37,7 @@ _FORMAT = "1"
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _RELEASES = {"11": "bullseye", "12": "bookworm", "13": "trixie", "14": "forky"}
 _MERGED_USR = ("bin", "lib", "sbin")
-_MULTILIB = {"amd64": ("lib64",), "ppc64el": ("lib64",), "i386": ("lib32",)}
+_MULTILIB = {"amd64": ("lib64",), "ppc64el": ("lib64",)}
 _DPKG_ARCHITECTURES = {"386": "i386", "ppc64le": "ppc64el", "arm": "armhf"}
 _RUNNABLE = {"amd64": ("amd64", "i386"), "arm64": ("arm64",)}
 

@@ -349,6 +349,9 @@ def _text(field: bytes) -> bytes:
 
 
 def _signed(field: bytes) -> int:
+    digits = field.rstrip(b"\0 ")
+    if digits.isdigit() and not digits.strip(b"01234567"):
+        return int(digits, 8)
     if field[0] & 0x80:
         # Base-256: the top bit marks it, the rest is two's complement.
         value = int.from_bytes(field, "big") - (1 << 8 * len(field) if field[0] & 0x40 else 1 << (8 * len(field) - 1))

@@ -103,16 +103,19 @@ def fetch_packages(release: Release, architecture: str, fetcher: Fetcher, cache:
             data = file.read()
         if path not in release.files or hashlib.sha256(data).hexdigest() == digest:
             return data
-    compressed = f"{kept}.compressed"
-    fetcher.download(Download(release.url(offered[0]), compressed, *release.files[offered[0]], name=path))
-    data = _decompressed(compressed, size)
+    compressed = f"{kept}.{os.urandom(4).hex()}.compressed"
+    try:
+        fetcher.download(Download(release.url(offered[0]), compressed, *release.files[offered[0]], name=path))
+        data = _decompressed(compressed, size)
+    finally:
+        if os.path.exists(compressed):
+            os.unlink(compressed)
     if path in release.files and hashlib.sha256(data).hexdigest() != digest:
         raise InvalidInput(f"the package list of Debian {release.codename} does not match its digest")
     temporary = f"{kept}.{os.urandom(4).hex()}.tmp"
     with open(temporary, "xb") as file:
         file.write(data)
     os.rename(temporary, kept)
-    os.unlink(compressed)
     return data
 
 

@@ -136,6 +136,10 @@ class Archive:
     def in_release(self) -> Path:
         return self.root / "dists" / "bookworm" / "InRelease"
 
+    def armored_key(self) -> str:
+        command = ["gpg", "--homedir", self._home, "--batch", "--armor", "--export"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
     def close(self) -> None:
         subprocess.run(["gpgconf", "--homedir", self._home, "--kill", "all"], check=False, capture_output=True)
         shutil.rmtree(self._home, ignore_errors=True)
@@ -274,6 +278,27 @@ def test_an_index_without_a_signature_or_by_another_key_is_refused(
     finally:
         other.close()
     nothing_is_left(store)
+
+
+def test_a_key_written_into_the_hosts_sources_verifies_too(archive: Archive, store: ImageStore) -> None:
+    key = "\n".join(f" {line or '.'}" for line in archive.armored_key().splitlines())
+    sources = archive.etc / "sources.list.d" / "debian.sources"
+    sources.write_text(sources.read_text().replace(f" {archive.keyring}", f"\n{key}"))
+    image = bootstrap(store, Runner(), "debian:bookworm-slim")
+    [root] = map(Path, store.layer_dirs(image))
+    assert key in (root / "etc/apt/sources.list.d/debian.sources").read_text()
+
+
+def test_an_archive_that_does_not_answer_is_served_from_the_last_verified_indexes(
+    archive: Archive, store: ImageStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = bootstrap(store, Runner(), "debian:bookworm-slim")
+
+    def unanswered(*_: object) -> bytes:
+        raise Unavailable("cannot fetch")
+
+    monkeypatch.setattr("engine.images.apt.fetch.Fetcher.text", unanswered)
+    assert bootstrap(store, Runner(), "debian:12-slim").id == first.id
 
 
 def test_an_expired_index_is_refused(archive: Archive, store: ImageStore) -> None:
