@@ -94,13 +94,13 @@ class Containers:
     def all(self, labels: Mapping[str, str | None] | None = None) -> list[ContainerInfo]:
         """Containers that carry all given labels (value None: any value), by name, repaired where need be."""
         self._finish_removals()
+        self._remove_orphans()
         rows = self._state.rows("SELECT * FROM containers WHERE NOT removing ORDER BY name")
         self._networks.repair({row["id"]: self._is_live(row["id"]) for row in rows})
         if labels:
             ids = self._ids_with(labels)
             rows = [row for row in rows if row["id"] in ids]
-        found = (self._info(row) for row in rows)
-        return [info for info in found if not self._reap_orphan(info)]
+        return [self._info(row) for row in rows]
 
     def one(self, ref: str) -> ContainerInfo:
         """One container, repaired where need be."""
@@ -154,13 +154,14 @@ class Containers:
     def create(self, spec: ContainerSpec, rootfs: Rootfs | None = None) -> ContainerInfo:
         """Record a container with its leases and volumes. Raise Conflict if the name is taken."""
         records.check_container_name(spec.name)
-        image = None if rootfs else self._images.resolve(spec.image)
-        config = image.config if image else ImageConfig()
-        argv = bundle.effective_argv(spec, config)
-        bundle.signal_number(spec.stop_signal or config.stop_signal or "SIGTERM")
         bundle.capability_names(spec)
         container_id = secrets.token_hex(32)
         with self._state.transaction():
+            # In the transaction, so that nobody removes the image in between.
+            image = None if rootfs else self._images.resolve(spec.image)
+            config = image.config if image else ImageConfig()
+            argv = bundle.effective_argv(spec, config)
+            bundle.signal_number(spec.stop_signal or config.stop_signal or "SIGTERM")
             mounts_by_target = self._record_volumes(container_id, spec, config)
             self._insert(container_id, spec, image.id if image else "", argv, mounts_by_target, rootfs)
             requests = self._endpoint_requests(spec)
@@ -432,19 +433,17 @@ class Containers:
             with self._operation(row["id"]):
                 self._erase(row["id"], volumes=row["removing"] == 2)
 
-    def _reap_orphan(self, info: ContainerInfo) -> bool:
-        """Remove a container whose owner process is gone; say whether it was one."""
-        owner = info.labels.get(OWNER_LABEL)
-        if owner is None:
-            return False
-        pid, _, start_time = owner.partition(":")
-        if procfs.start_time(int(pid)) == int(start_time):
-            return False
-        try:
-            self.remove(info.id, force=True, volumes=True)
-        except NotFound:
-            pass
-        return True
+    def _remove_orphans(self) -> None:
+        """Remove containers whose owner process is gone."""
+        owned = self._state.rows("SELECT container_id, value FROM container_labels WHERE key = ?", (OWNER_LABEL,))
+        for row in owned:
+            pid, _, start_time = row["value"].partition(":")
+            if procfs.start_time(int(pid)) == int(start_time):
+                continue
+            try:
+                self.remove(row["container_id"], force=True, volumes=True)
+            except NotFound:
+                continue  # removed by someone else
 
     def _clear_runtime(self, container_id: str) -> None:
         """Take back what a killed monitor left of a container that no longer runs."""

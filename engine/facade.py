@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine import logs, runner
 from engine.containers import Containers
-from engine.errors import NotFound
+from engine.errors import NotFound, Unsupported
 from engine.images.store import ImageStore
 from engine.paths import Paths
 from engine.ports import BuildRunner, NetworkDriver, VolumeDriver
@@ -61,6 +61,7 @@ class Engine:
                 self._zygote.close()
                 self._zygote = None
         self._networks.close()
+        self.images.close()
         self.state.close()
 
     # --------------------------------------------------------------------------------- containers
@@ -120,6 +121,8 @@ class Engine:
     ) -> Iterator[LogRecord]:
         """A container's output. `tail` is in lines, `since` and `until` in seconds since the epoch."""
         info = self.container(ref)
+        if info.spec.log.driver == "none":
+            raise Unsupported(f'container "{info.name}" keeps no log', hint="its logging driver is none")
         directory = f"{self.paths.container(info.id)}/log"
         return logs.read(directory, follow=follow, tail=tail, since=since, until=until, ended=self._ended(info.id))
 
