@@ -71,6 +71,22 @@ MIGRATIONS: tuple[str, ...] = (
 
     CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL);
     """,
+    """
+    -- What registries call our images, and what they are known to have. `repository` begins with the registry.
+    ALTER TABLE images ADD COLUMN manifest_type TEXT NOT NULL DEFAULT 'application/vnd.oci.image.manifest.v1+json';
+    CREATE TABLE repo_digests (
+        repository TEXT NOT NULL, digest TEXT NOT NULL, image_id TEXT NOT NULL REFERENCES images(id) ON DELETE CASCADE,
+        seen_at REAL NOT NULL, PRIMARY KEY (repository, digest)
+    ) WITHOUT ROWID;
+    CREATE TABLE remote_blobs (
+        digest TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (digest, repository)
+    ) WITHOUT ROWID;
+    -- Layers that we keep uncompressed, as we push them.
+    CREATE TABLE compressed_layers (
+        diff_id TEXT NOT NULL, compression TEXT NOT NULL, digest TEXT NOT NULL, size_bytes INTEGER NOT NULL,
+        PRIMARY KEY (diff_id, compression)
+    ) WITHOUT ROWID;
+    """,
 )
 
 

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from io import RawIOBase
+from typing import Any, BinaryIO, Self
 
 from engine.errors import InvalidInput, NotFound
 from engine.images.compression import CHUNK_BYTES, Readable
@@ -17,14 +18,23 @@ from engine.images.reference import is_digest
 class BlobWriter:
     """A blob that is being written: a temporary file and its running hash. Nothing is visible before `commit()`."""
 
-    def __init__(self, store: BlobStore, owner: str) -> None:
+    def __init__(self, store: BlobStore, path: str, file: RawIOBase) -> None:
         self._store = store
-        self._path = os.path.join(store.ingest, f"{owner}-{os.urandom(6).hex()}")
-        self._file: BinaryIO = open(self._path, "xb", buffering=0)
+        self._path = path
+        self._file = file
+        self._reset()
+
+    def _reset(self) -> None:
         self._hash = hashlib.sha256()
         self.size_bytes = 0
 
-    def __enter__(self) -> BlobWriter:
+    @classmethod
+    def temporary(cls, store: BlobStore, owner: str) -> BlobWriter:
+        """A new one, which goes with the command that owns it."""
+        path = os.path.join(store.ingest, f"{owner}-{os.urandom(6).hex()}")
+        return cls(store, path, open(path, "x+b", buffering=0))
+
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -39,7 +49,7 @@ class BlobWriter:
         self.size_bytes += len(data)
         view = memoryview(data)
         while view:
-            view = view[self._file.write(view) :]
+            view = view[self._file.write(view) or 0 :]
 
     def tee(self, source: Readable) -> Readable:
         """A reader of `source` that writes all that passes into this blob."""
@@ -80,6 +90,7 @@ class BlobStore:
     def __init__(self, directory: str) -> None:
         self.directory = directory
         self.ingest = os.path.join(directory, "ingest")
+        self.downloads = os.path.join(directory, "downloads")
         self._blobs = os.path.join(directory, "blobs", "sha256")
 
     def prepare(self) -> None:
@@ -124,7 +135,7 @@ class BlobStore:
 
     def put(self, data: bytes, owner: str) -> str:
         """Store bytes; return their digest."""
-        with BlobWriter(self, owner) as blob:
+        with BlobWriter.temporary(self, owner) as blob:
             blob.write(data)
             return blob.commit()
 

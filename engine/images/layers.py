@@ -56,10 +56,19 @@ class LayerDirectory:
         except (FileNotFoundError, ValueError):
             return None
 
-    def adopt(self, temporary: str, unpacked: Unpacked) -> None:
+    def is_from(self, diff_id: str, blob: str) -> bool:
+        """Whether a layer was extracted from that blob; False where it is not known."""
+        try:
+            with open(os.path.join(os.path.dirname(self.path(diff_id)), "blob"), encoding="ascii") as file:
+                return file.read() == blob
+        except FileNotFoundError:
+            return False
+
+    def adopt(self, temporary: str, unpacked: Unpacked, blob: str) -> None:
         """Give a finished temporary directory its place. Where another command was first, its layer stays."""
-        with open(os.path.join(temporary, "size"), "x", encoding="ascii") as file:
-            file.write(str(unpacked.size_bytes))
+        for name, text in (("size", str(unpacked.size_bytes)), ("blob", blob)):
+            with open(os.path.join(temporary, name), "x", encoding="ascii") as file:
+                file.write(text)
         try:
             os.rename(temporary, os.path.dirname(self.path(unpacked.diff_id)))
         except OSError as error:

@@ -54,9 +54,14 @@ class Reference:
         return cls(registry, repository, tag or (None if at else DEFAULT_TAG), digest if at else None)
 
     @property
+    def name(self) -> str:
+        """Registry and repository, without tag and digest."""
+        return f"{self.registry}/{self.repository}"
+
+    @property
     def familiar(self) -> str:
         """The shortest form that means the same, as Docker shows it: `debian:bookworm-slim`."""
-        name = f"{self.registry}/{self.repository}"
+        name = self.name
         if self.registry == DEFAULT_REGISTRY:
             name = self.repository.removeprefix(f"{DEFAULT_NAMESPACE}/")
             if "/" in name and name != self.repository:
@@ -68,7 +73,7 @@ class Reference:
         return (f":{self.tag}" if self.tag else "") + (f"@{self.digest}" if self.digest else "")
 
     def __str__(self) -> str:
-        return f"{self.registry}/{self.repository}{self._suffix}"
+        return self.name + self._suffix
 
 
 def is_digest(text: str) -> bool:

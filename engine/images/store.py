@@ -11,17 +11,18 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from engine.errors import Conflict, InvalidInput, NotFound
 from engine.images.blobs import BlobStore, BlobWriter, replace_file, to_json
-from engine.images.compression import detect
+from engine.images.compression import Readable, detect
 from engine.images.config import created_at, diff_ids, host_architecture, image_config, parse_json, timestamp
 from engine.images.layers import LayerDirectory, Unpacked, full_disk_explained, unpack
 from engine.images.leases import Lease, live_leases, locked
+from engine.images.partial import KEPT_S, PartialBlob, clear_partial, partial_blob
 from engine.images.reference import Reference, is_digest
 from engine.images.tree import remove_tree
 from engine.paths import Paths
@@ -42,6 +43,15 @@ class LayerRef:
     diff_id: str
     blob: str
     size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An image's manifest as stored: what a registry gave us, else our own."""
+
+    digest: str
+    media_type: str
+    document: Mapping[str, Any]
 
 
 class ImageStore:
@@ -116,7 +126,7 @@ class ImageStore:
         """
         what = f"layer {_short(diff_id or blob)}" if diff_id or blob else "the layer"
         lease = self._leased()
-        with full_disk_explained(what, self.paths.root), BlobWriter(self.blobs, lease.name) as writer:
+        with full_disk_explained(what, self.paths.root), BlobWriter.temporary(self.blobs, lease.name) as writer:
             if diff_id is not None and self.layers.has(diff_id):
                 unpacked = unpack(tar, None, writer, what)
                 self._commit(writer, unpacked, what, diff_id, blob)
@@ -126,6 +136,56 @@ class ImageStore:
                     self._commit(writer, unpacked, what, diff_id, blob, temporary)
             return LayerRef(unpacked.diff_id, writer.digest, unpacked.size_bytes)
 
+    def download_layer(
+        self, blob: str, diff_id: str, source: Callable[[int], Readable], waiting: Callable[[], None]
+    ) -> LayerRef:
+        """Store a layer that `source` brings, from the offset given to it on, extracting while it arrives.
+
+        Both digests are verified. Commands that want one blob at once fetch it once: the others wait (`waiting` is called)
+        and find the layer. What has arrived when `source` fails, or the command is killed, is not fetched again.
+        """
+        what = f"layer {_short(blob)}"
+        self._leased()
+        with full_disk_explained(what, self.paths.root), partial_blob(self.blobs, blob, waiting) as writer:
+            known = self._claim_layer(diff_id, blob)
+            if known is not None:
+                writer.discard()
+                return known
+            try:
+                return self._receive_layer(writer, source, what, diff_id, blob)
+            except InvalidInput:
+                if not writer.resumed_bytes:
+                    writer.discard()
+                    raise
+            writer.restart()  # what a crash of the host left in the file may have been to blame
+            try:
+                return self._receive_layer(writer, source, what, diff_id, blob)
+            except InvalidInput:
+                writer.discard()
+                raise
+
+    def _receive_layer(
+        self, writer: PartialBlob, source: Callable[[int], Readable], what: str, diff_id: str, blob: str
+    ) -> LayerRef:
+        stream = writer.stream(source)
+        with self.layers.temporary(self._leased_now().name) as temporary:
+            extracted = None if self.layers.has(diff_id) else temporary
+            unpacked = unpack(stream, os.path.join(temporary, "fs") if extracted else None, None, what)
+            self._commit(writer, unpacked, what, diff_id, blob, extracted)
+        writer.discard()
+        return LayerRef(unpacked.diff_id, blob, unpacked.size_bytes)
+
+    def _claim_layer(self, diff_id: str, blob: str) -> LayerRef | None:
+        """A layer that is here, made from that very blob, held for this command: some image's, or a running command's."""
+        with self._adding():
+            size_bytes = self.layers.size_bytes(diff_id)
+            if size_bytes is None or not self.blobs.has(blob) or not self.layers.is_from(diff_id, blob):
+                return None
+            lease = self._leased_now()
+            lease.hold(diff_id)
+            lease.hold(blob)
+            return LayerRef(diff_id, blob, size_bytes)
+
     def add_layer_from_upper(self, upper: str) -> LayerRef:
         """Store what an overlay mount wrote as a layer. `upper` (same file system) is renamed away to be the extracted layer.
 
@@ -134,7 +194,10 @@ class ImageStore:
         from engine.images.diff import write_tar
 
         lease = self._leased()
-        with full_disk_explained("the new layer", self.paths.root), BlobWriter(self.blobs, lease.name) as writer:
+        with (
+            full_disk_explained("the new layer", self.paths.root),
+            BlobWriter.temporary(self.blobs, lease.name) as writer,
+        ):
             write_tar(upper, writer.write)
             with self.layers.temporary(lease.name) as temporary:
                 os.rename(upper, os.path.join(temporary, "fs"))
@@ -151,8 +214,13 @@ class ImageStore:
         document["rootfs"] = {"type": "layers", "diff_ids": [layer.diff_id for layer in layers]}
         return self.add_image_bytes(to_json(document), layers, tags)
 
-    def add_image_bytes(self, config: bytes, layers: Sequence[LayerRef], tags: Sequence[str] = ()) -> Image:
-        """Record an image whose configuration comes from elsewhere and keeps its digest. Its `diff_ids` must be those of the layers."""
+    def add_image_bytes(
+        self, config: bytes, layers: Sequence[LayerRef], tags: Sequence[str] = (), *, manifest: bytes | None = None
+    ) -> Image:
+        """Record an image whose configuration comes from elsewhere and keeps its digest. Its `diff_ids` must be those of the layers.
+
+        A manifest from elsewhere is kept too where it lists the blobs that the store has; else the image gets one of our own.
+        """
         document = parse_json(config, "the image configuration")
         image_config(document)
         if diff_ids(document) != tuple(layer.diff_id for layer in layers):
@@ -160,14 +228,15 @@ class ImageStore:
         references = [_tag(tag) for tag in tags]
         lease = self._leased()
         with full_disk_explained("the image configuration", self.paths.root), self._adding():
-            manifest = to_json(self._manifest(config, layers))
+            if manifest is None or not _lists(manifest, _digest(config), layers):
+                manifest = to_json(self._manifest(config, layers))
             image_id, manifest_digest = _digest(config), _digest(manifest)
             for digest in (image_id, manifest_digest, *(layer.blob for layer in layers)):
                 lease.hold(digest)
             self.blobs.put(config, lease.name)
             self.blobs.put(manifest, lease.name)
             with self.state.transaction():
-                self._record(image_id, manifest_digest, document, config, layers)
+                self._record(image_id, manifest, document, config, layers)
                 for reference in references:
                     self._point(reference, image_id)
                 self._write_index()
@@ -175,6 +244,43 @@ class ImageStore:
                 {image_id, manifest_digest, *(digest for layer in layers for digest in (layer.blob, layer.diff_id))}
             )
         return self._images([image_id])[0]
+
+    def manifest(self, image_id: str) -> Manifest:
+        """The manifest that lists an image's blobs."""
+        row = self.state.row("SELECT manifest, manifest_type FROM images WHERE id = ?", (image_id,))
+        if row is None:
+            raise self._not_found(image_id)
+        return Manifest(row["manifest"], row["manifest_type"], self.blobs.json(row["manifest"]))
+
+    def layer_refs(self, image: Image) -> list[LayerRef]:
+        """An image's layers with their blobs, lowest first."""
+        rows = self.state.rows(
+            "SELECT diff_id, blob FROM image_layers WHERE image_id = ? ORDER BY position", (image.id,)
+        )
+        return [LayerRef(row["diff_id"], row["blob"], self.layers.size_bytes(row["diff_id"]) or 0) for row in rows]
+
+    def note_digest(self, reference: Reference, digest: str, image_id: str) -> None:
+        """Remember by which digest a registry knows an image, now: `name@digest` finds it from then on."""
+        self.state.execute(
+            "INSERT INTO repo_digests (repository, digest, image_id, seen_at) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (repository, digest) DO UPDATE SET image_id = excluded.image_id, seen_at = excluded.seen_at",
+            (reference.name, digest, image_id, time.time()),
+        )
+
+    def repo_digests(self, image_id: str) -> list[str]:
+        """The names by which registries know an image: `redis@sha256:…`."""
+        rows = self.state.rows(
+            "SELECT repository, digest FROM repo_digests WHERE image_id = ? ORDER BY repository, seen_at", (image_id,)
+        )
+        return [Reference.parse(f"{row['repository']}@{row['digest']}").familiar for row in rows]
+
+    def seen_at(self, image_id: str, reference: str) -> float:
+        """When a registry was last asked for an image by this name's repository and said so; 0 for never."""
+        row = self.state.row(
+            "SELECT max(seen_at) AS seen_at FROM repo_digests WHERE image_id = ? AND repository = ?",
+            (image_id, Reference.parse(reference).name),
+        )
+        return float(row["seen_at"] or 0) if row else 0.0
 
     def tag(self, image_id: str, reference: str) -> None:
         """Give an image one more name; a name that another image had moves to this one."""
@@ -223,8 +329,11 @@ class ImageStore:
         self.collect_garbage()
         return done
 
-    def collect_garbage(self) -> int:
-        """Delete blobs and layers that no image and no running command needs, and what killed ones left. Return the bytes freed."""
+    def collect_garbage(self, *, keep_downloads: bool = False) -> int:
+        """Delete blobs and layers that no image and no running command needs, and what killed ones left. Return the bytes freed.
+
+        With `keep_downloads` an unfinished download of the last day stays, for the next pull to go on with.
+        """
         if not os.path.isdir(self.blobs.ingest) or not os.path.isdir(self.layers.directory):
             return 0
         with locked(self._lock_path, exclusive=True):
@@ -233,6 +342,8 @@ class ImageStore:
                 leases.setdefault(self._lease.name, set())
             used = set().union(*leases.values()) | self._referenced()
             freed = self._sweep_blobs(used, leases)
+            freed += clear_partial(self.blobs, KEPT_S if keep_downloads else 0.0)
+            self._forget_blobs()
             trash = self.layers.abandoned(lambda owner: owner in leases)
             trash += [self.layers.trash(diff_id) for diff_id in self.layers.all() if diff_id not in used]
         for directory in trash:
@@ -264,7 +375,7 @@ class ImageStore:
         if self._lease is None:
             self.prepare()
             if self._has_leftovers():
-                self.collect_garbage()
+                self.collect_garbage(keep_downloads=True)
             with self._adding(), self._lease_made:
                 self._lease = self._lease or Lease(self._lease_directory)
         return self._lease
@@ -296,7 +407,7 @@ class ImageStore:
             lease.hold(unpacked.diff_id)
             writer.commit(blob)
             if temporary is not None:
-                self.layers.adopt(temporary, unpacked)
+                self.layers.adopt(temporary, unpacked, writer.digest)
 
     def _leased_now(self) -> Lease:
         assert self._lease is not None
@@ -318,7 +429,7 @@ class ImageStore:
                         f"{what} in the image store is damaged", hint="remove the image and load it again"
                     )
                 with self._adding():
-                    self.layers.adopt(temporary, unpacked)
+                    self.layers.adopt(temporary, unpacked, row["blob"])
 
     def _manifest(self, config: bytes, layers: Sequence[LayerRef]) -> dict[str, Any]:
         return {
@@ -341,15 +452,17 @@ class ImageStore:
         return LAYER_TYPE + (f"+{compression}" if compression else "")
 
     def _record(
-        self, image_id: str, manifest: str, document: Mapping[str, Any], config: bytes, layers: Sequence[LayerRef]
+        self, image_id: str, manifest: bytes, document: Mapping[str, Any], config: bytes, layers: Sequence[LayerRef]
     ) -> None:
         self.state.execute(
-            "INSERT OR IGNORE INTO images (id, created_at, manifest, size_bytes, architecture, os, config)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO images"
+            " (id, created_at, manifest, manifest_type, size_bytes, architecture, os, config)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 image_id,
                 created_at(document),
-                manifest,
+                _digest(manifest),
+                str(parse_json(manifest, "the image manifest").get("mediaType", MANIFEST_TYPE)),
                 sum(layer.size_bytes for layer in layers),
                 str(document.get("architecture", "")),
                 str(document.get("os", "")),
@@ -372,7 +485,7 @@ class ImageStore:
     def _write_index(self) -> None:
         """Repeat the database as the layout's index.json. Called within a transaction, so writers take turns."""
         rows = self.state.rows(
-            "SELECT images.manifest, images.architecture, images.os, tags.reference FROM images"
+            "SELECT images.manifest, images.manifest_type, images.architecture, images.os, tags.reference FROM images"
             " LEFT JOIN tags ON tags.image_id = images.id ORDER BY images.created_at, images.id, tags.reference"
         )
         manifests = []
@@ -380,7 +493,7 @@ class ImageStore:
             if not self.blobs.has(row["manifest"]):
                 continue  # damaged from outside; the other images need not suffer from it
             descriptor: dict[str, Any] = {
-                "mediaType": MANIFEST_TYPE,
+                "mediaType": row["manifest_type"],
                 "digest": row["manifest"],
                 "size": self.blobs.size_bytes(row["manifest"]),
                 "platform": {"architecture": row["architecture"], "os": row["os"]},
@@ -429,19 +542,24 @@ class ImageStore:
     def _image_id(self, reference: str) -> str | None:
         """A full ID, else a tag, else a manifest's digest, else the beginning of an ID."""
         if is_digest(reference):
-            row = self.state.row("SELECT id FROM images WHERE id = ? OR manifest = ?", (reference, reference))
-            return row["id"] if row else None
+            return self._by_digest(reference)
         prefix = reference.removeprefix("sha256:")
         is_prefix = 1 < len(prefix) <= 64 and not prefix.strip("0123456789abcdef")
         tag = None if reference.startswith("sha256:") else _parse_or_none(reference, strict=not is_prefix)
         if tag is not None and tag.digest is not None:
-            row = self.state.row("SELECT id FROM images WHERE manifest = ? OR id = ?", (tag.digest, tag.digest))
-            return row["id"] if row else None
+            return self._by_digest(tag.digest)
         if tag is not None:
             row = self.state.row("SELECT image_id FROM tags WHERE reference = ?", (tag.familiar,))
             if row is not None:
                 return str(row["image_id"])
         return self._by_prefix(prefix) if is_prefix else None
+
+    def _by_digest(self, digest: str) -> str | None:
+        row = self.state.row(
+            "SELECT id FROM images WHERE id = ? OR manifest = ? UNION SELECT image_id FROM repo_digests WHERE digest = ?",
+            (digest, digest, digest),
+        )
+        return row["id"] if row else None
 
     def _by_prefix(self, prefix: str) -> str | None:
         rows = self.state.rows("SELECT id FROM images WHERE id GLOB ? LIMIT 2", (f"sha256:{prefix}*",))
@@ -468,6 +586,14 @@ class ImageStore:
         used = {digest for row in self.state.rows("SELECT id, manifest FROM images") for digest in row}
         used.update(digest for row in self.state.rows("SELECT diff_id, blob FROM image_layers") for digest in row)
         return used
+
+    def _forget_blobs(self) -> None:
+        """Forget which registry has what of images that are gone."""
+        self.state.execute("DELETE FROM compressed_layers WHERE diff_id NOT IN (SELECT diff_id FROM image_layers)")
+        self.state.execute(
+            "DELETE FROM remote_blobs WHERE digest NOT IN"
+            " (SELECT blob FROM image_layers UNION SELECT digest FROM compressed_layers)"
+        )
 
     def _sweep_blobs(self, used: set[str], leases: Mapping[str, set[str]]) -> int:
         freed = 0
@@ -501,6 +627,13 @@ def _parse_or_none(reference: str, *, strict: bool) -> Reference | None:
         if strict:
             raise
         return None
+
+
+def _lists(manifest: bytes, config: str, layers: Sequence[LayerRef]) -> bool:
+    """Whether a manifest is of that configuration and those blobs."""
+    document = parse_json(manifest, "the image manifest")
+    listed = [layer.get("digest") for layer in document.get("layers", ())]
+    return document.get("config", {}).get("digest") == config and listed == [layer.blob for layer in layers]
 
 
 def _digest(data: bytes) -> str:
