@@ -79,7 +79,10 @@ class Monitor:
             else:
                 self._start()
         except Exception as error:
-            self._give_up(before, error)
+            if reattach and liveness.init_alive(before):
+                self._reply.failed(failure_of(error))
+            else:
+                self._give_up(before, error)
             return
         self._reply.started(self._status.current["pid"], self._status.current["warnings"])
         self.loop.run()
@@ -112,11 +115,14 @@ class Monitor:
     def _tell_trouble(self, trouble: str) -> None:
         self._status.update(error=trouble)
 
-    def _make_cgroup(self) -> None:
+    def _open_cgroup(self) -> None:
         wanted = self.config["cgroup"]
         self._cgroup = cgroup.open_cgroup(wanted["parent"], wanted["name"])
         self._undo.append(self._cgroup.remove)
-        self._cgroup.create(wanted["resources"])
+
+    def _make_cgroup(self) -> None:
+        self._open_cgroup()
+        self._cgroup.create(self.config["cgroup"]["resources"])
 
     def _make_netns(self) -> None:
         mode = self.config["netns"]["mode"]
@@ -241,8 +247,8 @@ class Monitor:
             process.wait_exit(self._pidfd)
         troubles = self._undo_all()
         if getattr(self, "_made_pin", False):
-            troubles += self._attempt(lambda: netns.drop_pin(self.config["netns"]["pin"]))
-        ran_before = before["state"] == "exited"
+            troubles += self._attempt("while cleaning up", lambda: netns.drop_pin(self.config["netns"]["pin"]))
+        ran_before = before["started_at"] > 0
         message = "; ".join([failure["message"], *troubles])
         try:
             after = {**before, "state": "exited" if ran_before else "created", "pid": 0, "monitor_pid": 0, "ports": []}
@@ -257,14 +263,14 @@ class Monitor:
         """Give back what the start took, the last first; return what could not be given back."""
         troubles: list[str] = []
         while self._undo:
-            troubles += self._attempt(self._undo.pop())
+            troubles += self._attempt("while cleaning up", self._undo.pop())
         return troubles
 
-    def _attempt(self, action: Callable[[], object]) -> list[str]:
+    def _attempt(self, doing: str, action: Callable[[], object]) -> list[str]:
         try:
             action()
         except Exception as error:
-            return [f"while cleaning up: {error}"]
+            return [f"{doing}: {error}"]
         return []
 
     def _save_in_bundle(self) -> None:
@@ -280,13 +286,17 @@ class Monitor:
         self._status.current = {**before, "monitor_pid": os.getpid()}
         self._restarter.count = before["restart_count"]
         self._open_files()
-        wanted = self.config["cgroup"]
-        self._cgroup = cgroup.open_cgroup(wanted["parent"], wanted["name"])
-        self._undo.append(self._cgroup.remove)
-        self._make_netns()
         troubles: list[str] = []
+        if liveness.init_alive(before):
+            self._open_cgroup()
+            self.netns_fd = os.open(f"/proc/{before['pid']}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        else:
+            # Its restart policy may want it back.
+            self._make_cgroup()
+            self._make_netns()
+            self._attach_endpoints()
         for entry in self.config["services"]:
-            troubles += self._attempt(lambda entry=entry: self._acquire(entry))  # type: ignore[misc]
+            troubles += self._attempt("cannot be had again", lambda entry=entry: self._acquire(entry))  # type: ignore[misc]
         self._publish_names()
         self._serve_clients()
         self._status.update(
@@ -295,7 +305,6 @@ class Monitor:
         self._adopt(before)
 
     def _adopt(self, before: dict[str, Any]) -> None:
-        self._adopted = True
         try:
             pidfd = process.pidfd_open(before["pid"]) if before["pid"] else -1
         except ProcessLookupError:
@@ -308,6 +317,7 @@ class Monitor:
         self._cgroup.oom_killed()
         if not self.config["tty"]:
             self._output.resume()
+        self._adopted = True
         self._watch_init(pidfd)
         self._begin_probing()
         if self._prober and before["health"]:

@@ -140,6 +140,9 @@ def test_a_new_monitor_restarts_what_ended_unseen_if_the_policy_says_so(rig: Rig
     until(lambda: container.status()["state"] == "exited")
     container.start("reattach")
     container.wait(lambda found: found["state"] == "running" and found["restart_count"] == 1)
+    os.kill(container.status()["pid"], signal.SIGKILL)
+    again = container.wait(lambda found: found["state"] == "running" and found["restart_count"] == 2)
+    assert again["exit_code"] == 137
 
 
 def test_only_one_monitor_can_take_over(rig: Rig) -> None:
