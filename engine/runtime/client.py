@@ -200,20 +200,21 @@ class MonitorClient:
 
         A container that does not run is stopped already.
         """
+        request = {"op": "stop", "timeout_s": timeout_s, "signal": signal}
         try:
-            connection = self._ask({"op": "stop", "timeout_s": timeout_s, "signal": signal})
+            with self._ask(request) as connection:
+                if timeout_s is not None and timeout_s >= 0:
+                    connection.settimeout(timeout_s + KILL_PATIENCE_S)
+                reply = self._reply(connection)
+                # The end of the connection is the end of the monitor.
+                _receive(connection)
+            return reply
         except Unavailable:
+            # It may just have come to its end by itself.
             found = self.status()
-            if found["state"] in ("created", "exited"):
-                return {"ok": True, "status": found, "hint": None}
-            raise
-        with connection:
-            if timeout_s is not None and timeout_s >= 0:
-                connection.settimeout(timeout_s + KILL_PATIENCE_S)
-            reply = self._reply(connection)
-            # The end of the connection is the end of the monitor.
-            _receive(connection)
-        return reply
+            if found["state"] not in ("created", "exited"):
+                raise
+            return {"ok": True, "status": found, "hint": None}
 
     def kill(self, signal: int) -> None:
         """Send the container's process a signal."""
@@ -287,7 +288,7 @@ class MonitorClient:
     def _exec_on_terminal(self, request: dict[str, Any]) -> ExecSession:
         connection = self._ask(request)
         data, fds, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1)
-        reply = _checked(data, connection)
+        reply = self._checked(data, connection)
         return ExecSession(connection, reply["pid"], master=fds[0])
 
     def _request(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -333,7 +334,17 @@ class MonitorClient:
         return Unavailable("the container is not running", hint="start it first")
 
     def _reply(self, connection: socket.socket) -> dict[str, Any]:
-        return _checked(_receive(connection), connection)
+        return self._checked(_receive(connection), connection)
+
+    def _checked(self, data: bytes, connection: socket.socket) -> dict[str, Any]:
+        if not data:
+            connection.close()
+            raise self._unreachable()
+        reply: dict[str, Any] = json.loads(data)
+        if not reply.get("ok"):
+            connection.close()
+            raise error_of(reply)
+        return reply
 
 
 def _receive(connection: socket.socket) -> bytes:
@@ -345,17 +356,6 @@ def _receive(connection: socket.socket) -> bytes:
         raise TimedOut(
             "the container could not be ended in time", hint="a process may hang in the kernel: see `ps axf`"
         ) from error
-
-
-def _checked(data: bytes, connection: socket.socket) -> dict[str, Any]:
-    if not data:
-        connection.close()
-        raise Unavailable("the container's monitor ended before it answered", hint="run the command again")
-    reply: dict[str, Any] = json.loads(data)
-    if not reply.get("ok"):
-        connection.close()
-        raise error_of(reply)
-    return reply
 
 
 class ExecSession:

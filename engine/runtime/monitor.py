@@ -54,7 +54,8 @@ class Monitor:
         self._log: NoLog = NoLog()
         self._prober: health.Prober | None = None
         self._pidfd = self._console_fd = -1
-        self._adopted = False
+        self._adopted = self._made_pin = False
+        self._control: ControlServer | None = None
         self._launched_at = 0.0
         self._restart_timer: Timer | None = None
         self._stop_timer: Timer | None = None
@@ -158,7 +159,6 @@ class Monitor:
 
     def _serve_clients(self) -> None:
         self._control = ControlServer(self, self._run)
-        self._undo.append(self._control.close_listener)
         self._status.on_change = self._control.publish
 
     def in_netns(self) -> AbstractContextManager[None]:
@@ -246,7 +246,9 @@ class Monitor:
             self._signal_init(signal.SIGKILL)
             process.wait_exit(self._pidfd)
         troubles = self._undo_all()
-        if getattr(self, "_made_pin", False):
+        if self._control:
+            self._control.close_listener()
+        if self._made_pin:
             troubles += self._attempt("while cleaning up", lambda: netns.drop_pin(self.config["netns"]["pin"]))
         ran_before = before["started_at"] > 0
         message = "; ".join([failure["message"], *troubles])
@@ -399,12 +401,16 @@ class Monitor:
             changes["error"] = "; ".join(filter(None, [changes.get("error", ""), *troubles]))
         self._status.update(state="exited", pid=0, monitor_pid=0, ports=[], **changes)
         self._save_in_bundle()
+        # Clients not yet served see their connection end, and then find the last status.
+        if self._control:
+            self._control.close_listener()
         os.close(self._lock)
         # Readers that follow the log look for the end when it is closed, so the status comes before.
         self._log.close()
         for done in self._stop_waiters:
             done({"ok": True, "status": self._status.current, "hint": self._stop_hint})
-        self._control.close()
+        if self._control:
+            self._control.close()
 
     def _note(self, error: BaseException) -> None:
         """A fault of ours, or of a service: the container goes on, and the status tells."""

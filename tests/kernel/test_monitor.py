@@ -278,3 +278,11 @@ def test_fifty_containers_start_at_once_with_little_memory_each(rig: Rig) -> Non
     assert {found["state"] for found in states} == {"running"}
     memory = sorted(private_kib(found["monitor_pid"]) for found in states)
     assert memory[25] <= 4.5 * 1024
+
+
+def test_however_short_a_life_watching_ends_with_its_last_state(rig: Rig) -> None:
+    for number in range(20):
+        container = rig.shell(f"exit {number}")
+        container.start()
+        assert list(container.client.watch())[-1]["exit_code"] == number
+        assert container.client.stop()["status"]["exit_code"] == number
