@@ -287,7 +287,10 @@ class MonitorClient:
 
     def _exec_on_terminal(self, request: dict[str, Any]) -> ExecSession:
         connection = self._ask(request)
-        data, fds, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1)
+        try:
+            data, fds, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1)
+        except ConnectionError:
+            data, fds = b"", []
         reply = self._checked(data, connection)
         return ExecSession(connection, reply["pid"], master=fds[0])
 
