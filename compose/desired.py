@@ -147,7 +147,8 @@ def config_hash(value: Any) -> str:
 def plain(value: Any) -> Any:
     """A specification as JSON-like data without the fields that are at their defaults, and without bookkeeping labels."""
     if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(own) for f in fields(value) if (own := getattr(value, f.name)) != _default(f)}
+        shown = {f.name: (plain(getattr(value, f.name)), plain(_default(f))) for f in fields(value)}
+        return {name: own for name, (own, default) in shown.items() if own != default}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items() if key not in labels.BOOKKEEPING}
     if isinstance(value, (list, tuple)):

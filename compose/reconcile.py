@@ -60,6 +60,8 @@ class _Planner:
         self.replicas = self.verdicts.replicas
         self.builder = PlanBuilder(desired.project)
         self.built: dict[str, int] = {}
+        self.cleared: dict[str, int] = {}
+        """Container ID → the operation that removed it ahead of its turn, because its network goes."""
         self.network_made: dict[str, int | None] = {}
         self.volume_made: dict[str, int | None] = {}
         self.waits: dict[tuple[str, str], int | None] = {}
@@ -70,9 +72,10 @@ class _Planner:
         self._add_images()
         self._add_volumes()
         self._stop_dependents()
-        self._add_networks(self._clear_networks())
+        self._clear_networks()
+        self._add_networks()
         for surplus in self.verdicts.surplus:
-            if not self._is_cleared(surplus.container):
+            if surplus.container.id not in self.cleared:
                 self._discard(surplus)
         for name in self.replicas:
             self._add_service(name)
@@ -166,23 +169,23 @@ class _Planner:
         dependents = (r for replicas in self.replicas.values() for r in replicas if name in r.service.depends_on)
         return [replica.stopped for replica in dependents]
 
-    def _clear_networks(self) -> list[int]:
+    def _clear_networks(self) -> None:
         """Remove all containers on networks that are made anew."""
         renewed = self.verdicts.renewed_networks
-        on_renewed = ((c, is_on(c, renewed)) for c in self.observed.containers)
-        return [self._discard(Surplus(container, renewed[network])) for container, network in on_renewed if network]
+        for container in self.observed.containers:
+            if network := is_on(container, renewed):
+                self.cleared[container.id] = self._discard(Surplus(container, renewed[network]))
 
-    def _is_cleared(self, container: ContainerInfo) -> bool:
-        return bool(is_on(container, self.verdicts.renewed_networks))
-
-    def _add_networks(self, cleared: Iterable[int]) -> None:
+    def _add_networks(self) -> None:
         used = self._used_networks()
         for key, spec in self.desired.networks.items():
             if spec.name not in used:
                 continue
             resource = f"network:{key}"
             if spec.name in self.verdicts.renewed_networks:
-                removal = self.builder.add(resource, RemoveNetwork(spec.name), "definition changed", after=cleared)
+                removal = self.builder.add(
+                    resource, RemoveNetwork(spec.name), "definition changed", after=self.cleared.values()
+                )
                 create = self.builder.add(resource, CreateNetwork(spec), "definition changed", after=[removal])
                 self.network_made[spec.name] = create
             elif spec.name not in self.observed.networks:
@@ -213,8 +216,10 @@ class _Planner:
         old = replica.existing
         if replica.successor is not None:
             return self._take_place(replica, replica.successor.name, replica.cause, None)
-        if old is None or self._is_cleared(old):
+        if old is None:
             return self._create(replica, replica.name)
+        if old.id in self.cleared:
+            return self._create(replica, replica.name, after=[self.cleared[old.id]])
         # A fixed address cannot be leased to a container and to its successor at once.
         if any(request.ipv4_address for request in replica.service.template.networks):
             gone = self._discard(Surplus(old, replica.cause), self._stops_before(replica.service.name))

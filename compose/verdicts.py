@@ -207,7 +207,8 @@ class _Judge:
 
     def _renewed_networks(self) -> dict[str, str]:
         """Name → cause for the project's own networks whose definition changed."""
-        used = {request.network for name in self.selected for request in self.desired.services[name].template.networks}
+        services = (self.desired.services[name] for name in self.selected)
+        used = {r.network for service in services if self.options.count(service) for r in service.template.networks}
         causes = {}
         for key, spec in self.desired.networks.items():
             existing = self.observed.networks.get(spec.name)

@@ -51,7 +51,7 @@ def programs(made: dict[str, Any]) -> dict[str, str]:
     return wanted
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(services(), services(), st.booleans())
 def test_reconciling_after_applying_a_plan_gives_an_empty_plan(
     first: dict[str, Any], second: dict[str, Any], internal: bool
@@ -70,7 +70,7 @@ def test_reconciling_after_applying_a_plan_gives_an_empty_plan(
         assert (stack.states(), stack.engine.networks(), named) == ({}, [], [])
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(services(), services())
 def test_an_operation_only_waits_for_earlier_ones_and_starts_follow_creations(
     first: dict[str, Any], second: dict[str, Any]

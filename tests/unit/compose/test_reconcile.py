@@ -204,7 +204,7 @@ def test_a_changed_network_takes_everything_on_it_along(stack: FakeStack) -> Non
         "[1] -> #2 service:a:1, RemoveContainer, definition of network n changed",
         "[2] -> #3 network:n, RemoveNetwork, definition changed",
         "[3] -> #4 network:n, CreateNetwork, definition changed",
-        "[4] -> #5 service:a:1, CreateContainer, definition of network n changed",
+        "[2,4] -> #5 service:a:1, CreateContainer, definition of network n changed",
         "[5] -> #6 service:a:1, StartContainer, created",
     ]
     stack.up()
