@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -123,9 +124,13 @@ class Rig:
         return self.container("/bin/sh", "-c", script, **changes)
 
     def close(self) -> None:
-        for container in self.containers:
-            container.remove()
-        self.zygote.close()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self._erase)
+            stack.callback(self.zygote.close)
+            for container in self.containers:
+                stack.callback(container.remove)
+
+    def _erase(self) -> None:
         for line in Path("/proc/self/mountinfo").read_text().splitlines():
             if line.split()[4].startswith(f"{self.base}/"):
                 umount(line.split()[4], MNT_DETACH)
