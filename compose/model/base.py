@@ -25,6 +25,16 @@ def _read_int(value: Any) -> Any:
     return value
 
 
+def _read_any_int(value: Any) -> Any:
+    return int(value) if isinstance(value, str) and value.lstrip("-").isdecimal() else _read_int(value)
+
+
+def _read_whole(value: Any) -> Any:
+    if isinstance(value, float):
+        raise ValueError(f"{value} is not an integer")
+    return _read_int(value)
+
+
 def _read_float(value: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -55,6 +65,10 @@ Bool = Annotated[bool, BeforeValidator(_read_bool)]
 """True or false, in any spelling that YAML ever had."""
 Int = Annotated[int, BeforeValidator(_read_int), Field(ge=-MAX_INT64 - 1, le=MAX_INT64)]
 """A signed number."""
+AnyInt = Annotated[int, BeforeValidator(_read_any_int)]
+"""A signed number that may be written as text."""
+WholeInt = Annotated[int, BeforeValidator(_read_whole)]
+"""A signed number that may not be written with a fraction."""
 Count = Annotated[int, BeforeValidator(_read_int), Field(ge=0, le=(1 << 64) - 1)]
 """A number that is not negative."""
 Float = Annotated[float, BeforeValidator(_read_float)]

@@ -6,18 +6,18 @@ from typing import Any
 
 from pydantic import model_validator
 
-from compose.model.base import Bool, Bytes, Extensible, Int
+from compose.model.base import Bool, Bytes, Extensible, WholeInt
 from compose.model.files import FileReference
 
 
 class Ulimit(Extensible):
     """A resource limit: `single` for both, or `soft` and `hard`."""
 
-    single: Int = 0
+    single: WholeInt = 0
     """One number for both limits, where the file gives one."""
-    soft: Int = 0
+    soft: WholeInt = 0
     """Limit that applies, where the file gives two."""
-    hard: Int = 0
+    hard: WholeInt = 0
     """Limit up to which the process may raise the soft one."""
 
     @model_validator(mode="before")

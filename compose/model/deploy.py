@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compose.model.base import Bool, Bytes, Count, Extensible, Float, Int
+from compose.model.base import AnyInt, Bool, Bytes, Count, Extensible, Float, Int, WholeInt
 from compose.spec.units import Duration
 
 
@@ -13,7 +13,7 @@ class DeviceRequest(Extensible):
     """What the device must be able to do, such as `gpu`."""
     driver: str | None = None
     """Driver of the device, such as `nvidia`."""
-    count: Int = 0
+    count: WholeInt = 0
     """How many devices; -1 for all."""
     device_ids: tuple[str, ...] = ()
     """The very devices; excludes `count`."""
@@ -26,7 +26,7 @@ class DiscreteResource(Extensible):
 
     kind: str = ""
     """Name of the kind."""
-    value: Int = 0
+    value: AnyInt = 0
     """How many are needed."""
 
 
@@ -44,7 +44,7 @@ class Resource(Extensible):
     """Number of CPUs; 0 is unset."""
     memory: Bytes = 0
     """Memory in bytes; 0 is unset."""
-    pids: Int = 0
+    pids: AnyInt = 0
     """Number of processes; 0 is unset, -1 unlimited."""
     devices: tuple[DeviceRequest, ...] = ()
     """Devices to reserve."""

@@ -48,7 +48,7 @@ class Port(Extensible):
     """`ingress` (default) or `host` (swarm)."""
     host_ip: str | None = None
     """Address of the host to bind; default all."""
-    target: Int = 0
+    target: Count = 0
     """Port in the container."""
     published: str | None = None
     """Port of the host, or a range `a-b` of which the engine takes a free one; None and `0` mean any."""
@@ -87,7 +87,7 @@ class TmpfsOptions(Extensible):
 
     size: Bytes = 0
     """Size in bytes; 0 is half the memory."""
-    mode: Int = 0
+    mode: Count = 0
     """Permission bits of its root; 0 is the default 1777."""
 
 
@@ -176,7 +176,7 @@ class WeightDevice(Model):
 
     path: str = ""
     """The device."""
-    weight: Int = 0
+    weight: Count = 0
     """10 to 1000."""
 
 
@@ -192,7 +192,7 @@ class ThrottleDevice(Model):
 class BlkioConfig(Model):
     """Block I/O weights and limits."""
 
-    weight: Int = 0
+    weight: Count = 0
     """10 to 1000; 0 is unset."""
     weight_device: tuple[WeightDevice, ...] = ()
     """Weights by device."""

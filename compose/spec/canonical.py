@@ -102,6 +102,13 @@ def _texts(context: Canonicalizer, node: Any, path: Path, place: Place | None) -
     return Seq([format_scalar(item) for item in node], node.place, node.at)
 
 
+def _groups(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    for item in node:
+        if isinstance(item, float):
+            raise Unreadable(f"{format_scalar(item)} is not a group")
+    return _texts(context, node, path, place)
+
+
 def _text(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
     return format_scalar(node) if not isinstance(node, (Map, Seq)) else node
 
@@ -135,6 +142,13 @@ def _key_values(empty: str | None) -> Transform:
         return result
 
     return transform
+
+
+def _contexts(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    for item in node if isinstance(node, Seq) else ():
+        if "=" not in item:
+            raise Unreadable(f'"{item}" has no value', "write NAME=PATH")
+    return _key_values("")(context, node, path, place)
 
 
 def _names(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
@@ -289,11 +303,13 @@ def _port(context: Canonicalizer, node: Any, path: Path, place: Place | None) ->
     port.setdefault("mode", "ingress")
     port.setdefault("protocol", "tcp")
     if "published" in port:
+        if isinstance(port["published"], float):
+            raise Unreadable(f"published: {format_scalar(port['published'])} is not a port")
         port["published"] = format_scalar(port["published"])
     if not port.get("target"):
         raise Unreadable("a port needs a target", "target: is the port in the container")
-    if port.get("host_ip"):
-        _host_address(port["host_ip"])
+    if "host_ip" in port and not _host_address(port["host_ip"]):
+        raise Unreadable("host_ip is empty", "leave it out to bind to all addresses")
     return port
 
 
@@ -387,6 +403,11 @@ def _volumes(context: Canonicalizer, node: Any, path: Path, place: Place | None)
     return unique(context.each(node, _mount, path), target_key)
 
 
+def name_key(text: Any) -> Any:
+    """What makes two texts the same: the name before `=`, where there is one."""
+    return str(text).partition("=")[0]
+
+
 def target_key(mount: Any) -> Any:
     """What makes two mounts or devices the same: where they are in the container."""
     return mount.get("target") if isinstance(mount, Map) else repr(mount)
@@ -459,7 +480,7 @@ def _expose(context: Canonicalizer, node: Any, path: Path, place: Place | None) 
 
 
 def _unique_texts(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
-    return unique(_texts(context, node, path, place), str)
+    return unique(_texts(context, node, path, place), name_key)
 
 
 def _hook(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
@@ -471,8 +492,13 @@ def _hooks(context: Canonicalizer, node: Any, path: Path, place: Place | None) -
 
 
 def _watch(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
-    rules = {"exec": _HOOK, "ignore": _strings, "include": _strings}
-    return context.each(node, lambda c, item, p, _: c.apply(item, rules, p), path)
+    return context.each(node, _trigger, path)
+
+
+def _trigger(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    if isinstance(node, Map) and node.get("path") == "":
+        raise Unreadable("path is empty")
+    return context.apply(node, {"exec": _HOOK, "ignore": _strings, "include": _strings}, path)
 
 
 def _option_lists(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
@@ -527,7 +553,7 @@ _BUILD: dict[str, Any] = {
     "args": _key_values(None),
     "labels": _key_values(""),
     "ssh": _key_values(""),
-    "additional_contexts": _key_values(""),
+    "additional_contexts": _contexts,
     "extra_hosts": _extra_hosts,
     "secrets": _build_secrets,
     "tags": _unique_texts,
@@ -566,7 +592,7 @@ _SERVICE: dict[str, Any] = {
     "extends": _extends,
     "extra_hosts": _extra_hosts,
     "gpus": _gpus,
-    "group_add": _texts,
+    "group_add": _groups,
     "healthcheck": {"test": _health_test},
     "label_file": _strings,
     "labels": _key_values(""),

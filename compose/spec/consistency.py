@@ -203,9 +203,11 @@ class Consistency:
 
     def _check_resources(self) -> None:
         for name, service in self._services.items():
-            if isinstance(service.get("scale"), int) and service["scale"] < 0:
-                message = f"services.{name}.scale: must be greater than or equal to 0"
-                self._add("E013", message, ("services", name, "scale"))
+            for path in (("scale",), ("deploy", "replicas")):
+                count = _dig(service, path)
+                if isinstance(count, int) and count < 0:
+                    message = f"services.{name}.{'.'.join(path)}: must be greater than or equal to 0"
+                    self._add("E013", message, ("services", name, *path))
         for name, secret in (self._tree.get("secrets") or Map()).items():
             self._check_file_object("secrets", name, secret, ("file", "environment"))
         for name, config in (self._tree.get("configs") or Map()).items():
@@ -220,6 +222,8 @@ class Consistency:
         if len(given) > 1:
             message = f"{section}.{name}: {'|'.join(sources)} attributes are mutually exclusive"
             self._add("E041", message, (*path, given[1]), "keep one of them")
+        elif section == "secrets" and given == ["environment"] and not resource["environment"]:
+            self._add("E014", f"{section}.{name}: the name of the variable is empty", (*path, "environment"))
         elif not given and not resource.get("external"):
             message = f"{section}.{name}: one of {'|'.join(sources)} must be set"
             self._add("E014", message, path, "or set external: true", word=name)

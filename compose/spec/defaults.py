@@ -42,7 +42,7 @@ def _named(resources: Map, project: str) -> Map:
 
 def _service(service: Map, working_dir: str, environment: Mapping[str, str]) -> Map:
     result = service.clone()
-    if not result.get("networks") and not result.get("network_mode") and "provider" not in result:
+    if not result.get("networks") and "network_mode" not in result and "provider" not in result:
         result["networks"] = Map({"default": None}, result.place)
     if result.get("pull_policy") == "if_not_present":
         result["pull_policy"] = "missing"
@@ -61,7 +61,7 @@ def _service(service: Map, working_dir: str, environment: Mapping[str, str]) -> 
 def _build(build: Map, working_dir: str, environment: Mapping[str, str]) -> Map:
     copy = build.clone()
     copy.setdefault("context", working_dir)
-    if not copy.get("dockerfile") and not copy.get("dockerfile_inline"):
+    if "dockerfile" not in copy and "dockerfile_inline" not in copy:
         copy["dockerfile"] = "Dockerfile"
     if isinstance(copy.get("args"), Map):
         resolved = resolve_values(copy["args"], environment)

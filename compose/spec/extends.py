@@ -44,15 +44,15 @@ class Extender:
 
     def _service(self, name: str, services: Map, file: str, directory: str, chain: tuple[tuple[str, str], ...]) -> Any:
         service = services[name]
-        if not isinstance(service, Map) or not isinstance(service.get("extends"), Map):
+        if not isinstance(service, Map) or "extends" not in service:
             return service
-        extends: Map = service["extends"]
+        extends = service["extends"] if isinstance(service["extends"], Map) else Map(place=service.place)
         at = extends.value_place("service") or service.key_place("extends")
         if (file, name) in chain:
             raise self._cycle([*chain, (file, name)], at)
         chain = (*chain, (file, name))
-        reference = extends.get("service", "")
-        if extends.get("file"):
+        reference = extends.get("service") or ""
+        if extends.get("file") is not None:
             base = self._from_file(name, reference, str(extends["file"]), extends, directory, chain)
         else:
             if reference not in services:
@@ -78,8 +78,8 @@ class Extender:
                 "E001", f"cannot extend from {written}: remote files are not supported", at=at, hint=hint
             )
         file = paths.resolve(written, directory)
-        if not os.path.exists(file):
-            message = f'cannot extend service "{name}": {display_path(file)} does not exist'
+        if not os.path.isfile(file):
+            message = f'cannot extend service "{name}": {display_path(file)} is not a file'
             raise ComposeError("E001", message, at=at, line_text=self._reader.texts.line(at), width=len(written))
         services = self._services_of(file)
         if reference not in services:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from compose.errors import ComposeError, dotted
-from compose.spec.canonical import port_key, target_key, unique
+from compose.spec.canonical import name_key, port_key, target_key, unique
 from compose.spec.document import RESET, Map, Seq, Texts
 
 Path = tuple[str, ...]
@@ -130,35 +130,35 @@ _SERVICE: dict[str, Any] = {
         "additional_contexts": _merge_values,
         "ssh": _merge_values,
         "extra_hosts": _merge_hosts,
-        "tags": _unique_by(str),
+        "tags": _unique_by(name_key),
         "ulimits": {"*": _replace},
     },
-    "cap_add": _unique_by(str),
-    "cap_drop": _unique_by(str),
+    "cap_add": _unique_by(name_key),
+    "cap_drop": _unique_by(name_key),
     "command": _replace,
     "configs": _unique_by(_config_key),
     "deploy": {"labels": _merge_values},
     "devices": _unique_by(target_key),
-    "dns": _unique_by(str),
-    "dns_opt": _unique_by(str),
-    "dns_search": _unique_by(str),
+    "dns": _unique_by(name_key),
+    "dns_opt": _unique_by(name_key),
+    "dns_search": _unique_by(name_key),
     "entrypoint": _replace,
     "env_file": _unique_by(_env_file_key),
     "environment": _merge_values,
     "expose": _unique_by(str),
     "extra_hosts": _merge_hosts,
     "healthcheck": {"test": _replace},
-    "label_file": _unique_by(str),
+    "label_file": _unique_by(name_key),
     "labels": _merge_values,
-    "links": _unique_by(str),
+    "links": _unique_by(name_key),
     "logging": _merge_logging,
     "networks": {"*": {"aliases": _unique_by(str), "link_local_ips": _unique_by(str)}},
     "ports": _unique_by(port_key),
-    "profiles": _unique_by(str),
+    "profiles": _unique_by(name_key),
     "secrets": _unique_by(_secret_key),
     "storage_opt": _merge_values,
     "sysctls": _merge_values,
-    "tmpfs": _unique_by(str),
+    "tmpfs": _unique_by(name_key),
     "ulimits": {"*": _replace},
     "volumes": _unique_by(target_key),
 }

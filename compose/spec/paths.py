@@ -54,7 +54,7 @@ def _update(node: Map, key: str, change: Any, *, each: bool = False) -> None:
 
 
 def _with(node: Any, key: str, directory: str) -> Any:
-    if not isinstance(node, Map) or not node.get(key):
+    if not isinstance(node, Map) or not isinstance(node.get(key), str):
         return node
     copy = node.clone()
     copy[key] = resolve(copy[key], directory)

@@ -11,7 +11,7 @@ from compose.spec.validate import closest
 
 def enabled(services: Map, profiles: Iterable[str], named: Iterable[str] = ()) -> set[str]:
     """The services to run: those whose profiles are active, or, if some are named, these and what they depend on."""
-    active = set(profiles)
+    active = {*profiles, ""}  # as Docker has it: an empty profile is always active
     named = tuple(named)
     for name in named:
         if name not in services:

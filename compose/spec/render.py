@@ -15,15 +15,21 @@ if TYPE_CHECKING:
 _BYTES = frozenset(
     ("mem_limit", "mem_reservation", "memswap_limit", "mem_swappiness", "shm_size", "size", "rate", "memory")
 )
-_ALWAYS = {"Dependency": ("required",), "Trigger": ("path", "action")}
+_ALWAYS = {
+    "Dependency": ("required",),
+    "Trigger": ("path", "action"),
+    "WeightDevice": ("path", "weight"),
+    "ThrottleDevice": ("path", "rate"),
+    "DiscreteResource": ("kind", "value"),
+}
 _ALWAYS_JSON = {
+    **_ALWAYS,
     "Service": ("command", "entrypoint"),
     "Hook": ("command",),
     "PreStart": ("command",),
     "Deploy": ("resources", "placement"),
     "Network": ("ipam",),
     "Trigger": ("path", "action", "exec"),
-    "Dependency": ("required",),
 }
 _HIDDEN = {
     "Service": frozenset(("name", "env_file", "label_file")),
@@ -112,7 +118,8 @@ class _Writer:
         """One model, fields in order; what is unset is left out."""
         kind = type(model).__name__
         if kind == "Ulimit":
-            return model.single or {"soft": model.soft, "hard": model.hard}
+            limits = {"soft": model.soft, "hard": model.hard}
+            return model.single or ({key: n for key, n in limits.items() if n} if self._is_json else limits)
         if kind == "FileObject":
             return self._file_object(model)
         always = self._always.get(kind, ())
@@ -173,7 +180,7 @@ class _Writer:
         if isinstance(value, (str, float)) or value is None:
             return value
         if name == "extra_hosts":
-            return [f"{host}={address}" for host in sorted(value) for address in value[host]]
+            return sorted(f"{host}={address}" for host in value for address in value[host])
         if name == "ssh":
             return [f"{key}={value[key]}" if value[key] else key for key in sorted(value)]
         if isinstance(value, dict):
