@@ -59,6 +59,10 @@ class BlobWriter:
     def digest(self) -> str:
         return f"sha256:{self._hash.hexdigest()}"
 
+    def reread(self) -> BinaryIO:
+        """Open what was written so far for reading."""
+        return open(self._path, "rb", buffering=0)
+
     def commit(self, expected: str | None = None) -> str:
         """Make the blob durable and visible; return its digest. Raise InvalidInput where it is not the expected one."""
         digest = self.digest

@@ -18,6 +18,8 @@ from engine.images.compression import CHUNK_BYTES, Readable
 KEPT_S = 24 * 3600.0
 """How long a command that clears up by the way leaves an unfinished download for a later one to resume."""
 
+_POLL_S = 0.05
+
 
 class PartialBlob(BlobWriter):
     """A blob whose beginning may be there from an earlier attempt. It stays, to be resumed, unless committed or discarded."""
@@ -81,17 +83,15 @@ class _Resumed:
 
 @contextmanager
 def partial_blob(store: BlobStore, digest: str, waiting: Callable[[], None]) -> Iterator[PartialBlob]:
-    """Hold the one unfinished copy of a blob. `waiting` is called once where another command holds it."""
+    """Hold the one unfinished copy of a blob. While another command holds it `waiting` is called, which may raise to give up."""
     path = os.path.join(store.downloads, os.path.basename(store.path(digest)))
     os.makedirs(store.downloads, mode=0o700, exist_ok=True)
     while True:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            while not _try_lock(fd):
                 waiting()
-                fcntl.flock(fd, fcntl.LOCK_EX)
+                time.sleep(_POLL_S)
             if not _is_at(path, fd):
                 os.close(fd)  # finished or cleared away while we waited
                 continue
@@ -113,16 +113,21 @@ def clear_partial(store: BlobStore, older_than_s: float = 0.0) -> int:
         except FileNotFoundError:
             continue
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             found = os.fstat(fd)
-            if _is_at(path, fd) and time.time() - found.st_mtime >= older_than_s:
+            if _try_lock(fd) and _is_at(path, fd) and time.time() - found.st_mtime >= older_than_s:
                 os.unlink(path)
                 freed += found.st_size
-        except BlockingIOError:
-            pass
         finally:
             os.close(fd)
     return freed
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _is_at(path: str, fd: int) -> bool:

@@ -267,6 +267,37 @@ class ImageStore:
             (reference.name, digest, image_id, time.time()),
         )
 
+    def note_blob(self, reference: Reference, digest: str) -> None:
+        """Remember that a registry's repository has a blob."""
+        self.state.execute(
+            "INSERT OR IGNORE INTO remote_blobs (digest, repository) VALUES (?, ?)", (digest, reference.name)
+        )
+
+    def repositories_with(self, digest: str, registry: str) -> list[str]:
+        """The repositories of a registry that were seen to have a blob."""
+        rows = self.state.rows("SELECT repository FROM remote_blobs WHERE digest = ? ORDER BY repository", (digest,))
+        found = (row["repository"].partition("/") for row in rows)
+        return [repository for host, _, repository in found if host == registry]
+
+    def compressed(self, diff_id: str, compression: str) -> tuple[str, int] | None:
+        """Digest and size of a layer's compressed form, where it was made before: making it again gives the same."""
+        row = self.state.row(
+            "SELECT digest, size_bytes FROM compressed_layers WHERE diff_id = ? AND compression = ?",
+            (diff_id, compression),
+        )
+        return (row["digest"], row["size_bytes"]) if row else None
+
+    def note_compressed(self, diff_id: str, compression: str, digest: str, size_bytes: int) -> None:
+        """Remember a layer's compressed form."""
+        self.state.execute(
+            "INSERT OR REPLACE INTO compressed_layers (diff_id, compression, digest, size_bytes) VALUES (?, ?, ?, ?)",
+            (diff_id, compression, digest, size_bytes),
+        )
+
+    def temporary_blob(self) -> BlobWriter:
+        """A file beside the blobs, which goes with its block, or with the next collection after a kill."""
+        return BlobWriter.temporary(self.blobs, self._leased().name)
+
     def repo_digests(self, image_id: str) -> list[str]:
         """The names by which registries know an image: `redis@sha256:…`."""
         rows = self.state.rows(
