@@ -33,7 +33,7 @@ def snapshot(base: str) -> Found:
             *(("process", text) for text in _processes()),
             *(("mount", path) for path in _mounts_below(base)),
             *(("link", name) for _, name in socket.if_nameindex() if name.startswith(("um-", "umv"))),
-            *(("cgroup", path) for path in _cgroups()),
+            *(("cgroup", path) for path in _empty_cgroups()),
             *(("firewall", name) for name in _firewall_tables()),
             ("sysctl", f"net.ipv4.ip_forward={_ip_forward()}"),
             *(("file", path) for path in _files(base)),
@@ -95,6 +95,17 @@ def _cgroups() -> list[str]:
     """The containers' cgroups in every hierarchy; the parent that they share is the host's to keep."""
     found = glob.glob("/sys/fs/cgroup/umiak/*/") + glob.glob("/sys/fs/cgroup/*/umiak/*/")
     return [path.rstrip("/") for path in found]
+
+
+def _empty_cgroups() -> list[str]:
+    """Those with no process in them: the others are told by their processes."""
+    return [path for path in _cgroups() if not _read(f"{path}/cgroup.procs") and _count(path) in ("", "0")]
+
+
+def _count(path: str) -> str:
+    """How many processes a cgroup has: also those outside this PID namespace, which `cgroup.procs` hides."""
+    own = _read(f"{path}/pids.current")
+    return own or _read(f"/sys/fs/cgroup/pids/umiak/{os.path.basename(path)}/pids.current")
 
 
 def _firewall_tables() -> list[str]:

@@ -20,7 +20,7 @@ CASES = {
     ),
     "cycle": (
         "services:\n  a: {image: busybox, depends_on: [b]}\n  b: {image: busybox, depends_on: [a]}\n",
-        r"compose\.yaml:\d+:\d+.*cycle",
+        r"cycle.*a -> b -> a.*compose\.yaml:\d+:\d+",
     ),
     "unknown-dependency": ("services:\n  web: {image: busybox, depends_on: [bd]}\n", r"compose\.yaml:2:\d+.*bd"),
     "unknown-network": ("services:\n  web: {image: busybox, networks: [nowhere]}\n", r"compose\.yaml:2:\d+.*nowhere"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.stack import Stack
 
-FETCH = "wget -q -T 1 -O - http://{}/"
+FETCH = "timeout 2 wget -q -O - http://{}/"
 
 
 def test_services_on_one_network_reach_each_other_by_name(stack: Stack) -> None:
