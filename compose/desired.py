@@ -104,7 +104,7 @@ class Desired:
     external_networks: Mapping[str, str] = field(default_factory=dict)
     external_volumes: Mapping[str, str] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
-    """`services.web`, `networks.front`… → where it stands in the file."""
+    """`services.web`, `services.web.ports`, `networks.front`… → where it stands in the file."""
     disabled: frozenset[str] = frozenset()
     """Services that only a profile keeps away: what they left is no orphan."""
     files: tuple[PrivateFile, ...] = ()
@@ -182,14 +182,18 @@ class _Translation:
         return str(place) if place else None
 
     def places(self) -> dict[str, str]:
-        """Where each service, network and volume stands."""
+        """Where each service, network and volume stands, and those attributes of services that errors are about."""
         sections = {
             "services": self.project.services,
             "networks": self.project.networks,
             "volumes": self.project.volumes,
         }
         found = {f"{section}.{key}": self.place(section, key) for section, keys in sections.items() for key in keys}
-        found |= {f"services.{key}.image": self.place("services", key, "image") for key in self.project.services}
+        found |= {
+            f"services.{key}.{attribute}": self.place("services", key, attribute)
+            for key in self.project.services
+            for attribute in ("image", "command", "ports", "healthcheck")
+        }
         return {path: place for path, place in found.items() if place}
 
     def warn(self, message: str, *path: str | int) -> None:

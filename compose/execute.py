@@ -57,7 +57,7 @@ def execute(
 ) -> None:
     """Carry out a plan. Raise the first failure, after what was left half-made has been undone.
 
-    `places` maps services to their place in the file, for errors. After `timeout_s` seconds raise TimedOut.
+    `places` maps `services.web`, `services.web.ports`… to their place in the file, for errors. After `timeout_s` seconds raise TimedOut.
     """
     _Run(engine, plan, sink, places or {}, timeout_s, parallel).run()
 
@@ -129,8 +129,8 @@ class _Run:
             self.failure = self._with_place(operation, error)
 
     def _with_place(self, operation: Operation, error: BaseException) -> BaseException:
-        if isinstance(error, UmiakError) and error.place is None:
-            error.place = self.places.get(operation.service)
+        if isinstance(error, UmiakError) and error.place is None and operation.service:
+            error.place = self.places.get(f"services.{operation.service}{_aspect(operation, error)}")
         return error
 
     def _timed_out(self) -> UmiakError:
@@ -338,6 +338,17 @@ class _Probes:
                 self.count += 1
                 data = {"exit": probe.exit_code, "ms": round((probe.end - probe.start) * 1000), "output": probe.output}
                 self.run.tell(self.operation, "probe", _name(self.operation), "", probe=data, number=self.count)
+
+
+def _aspect(operation: Operation, error: UmiakError) -> str:
+    """The attribute of the service that a failure is most likely about, as a suffix of its path."""
+    if isinstance(operation.action, AwaitContainer):
+        return ".healthcheck" if operation.action.condition == "service_healthy" else ""
+    if not isinstance(operation.action, StartContainer):
+        return ""
+    if error.exit_code in (126, 127):
+        return ".command"
+    return ".ports" if isinstance(error, Conflict) else ""
 
 
 def _name(operation: Operation) -> str:

@@ -102,7 +102,7 @@ class Orchestrator:
 
         if not plan or self.dry_run:
             return
-        places = {name: s.place for name, s in desired.services.items() if s.place} if desired else {}
+        places = desired.places if desired else {}
         journal: list[Event] = []
 
         def tell(event: Event) -> None:

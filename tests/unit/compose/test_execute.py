@@ -31,7 +31,7 @@ def test_an_unhealthy_dependency_fails_with_all_that_helps(stack: FakeStack) -> 
     assert "last probe exited with code 1 after 0.1s, 0 failures in a row" in caught.value.details
     assert "  last words" in caught.value.details
     assert caught.value.hint == "try the test by hand with: umiak -p p exec db sh"
-    assert str(caught.value.place).endswith("compose.yaml:6:3")
+    assert str(caught.value.place).endswith("compose.yaml:9:5"), "its health check"
 
 
 def test_a_failure_leaves_what_started_and_takes_back_what_did_not(stack: FakeStack) -> None:
@@ -45,8 +45,9 @@ def test_a_failure_leaves_what_started_and_takes_back_what_did_not(stack: FakeSt
 
 def test_a_start_that_fails_leaves_nothing_at_all(stack: FakeStack) -> None:
     stack.engine.programs["db"] = "cannot start"
-    with pytest.raises(Conflict, match="already used by nginx"):
+    with pytest.raises(Conflict, match="already used by nginx") as caught:
         stack.write(CHAIN).up()
+    assert str(caught.value.place).endswith("compose.yaml:6:3")
     assert stack.states() == {}
     assert stack.engine.networks() == []
     assert stack.engine.volumes() == []
