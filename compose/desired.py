@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from compose import labels
 from compose.mounts import PrivateFile, mounts_of, private_files
@@ -57,6 +57,12 @@ NOT_ACTED_ON = (
 )
 """Service attributes that are read and checked, but have no effect yet."""
 
+_RESTARTS: Mapping[str, Literal["no", "always", "on-failure", "unless-stopped"]] = {
+    "no": "no",
+    "always": "always",
+    "on-failure": "on-failure",
+    "unless-stopped": "unless-stopped",
+}
 _RESTART_OF_CONDITION = {"none": "no", "on-failure": "on-failure", "any": "always"}
 _LOG_DRIVERS = ("raw", "json-file", "local", "none")
 
@@ -183,7 +189,7 @@ class _Translation:
 
     def places(self) -> dict[str, str]:
         """Where each service, network and volume stands, and those attributes of services that errors are about."""
-        sections = {
+        sections: dict[str, Mapping[str, object]] = {
             "services": self.project.services,
             "networks": self.project.networks,
             "volumes": self.project.volumes,
@@ -346,7 +352,7 @@ class _Translation:
             return ()
         joined = dict(service.networks) or ({"default": None} if "default" in self.project.networks else {})
         aliases = (service.name, *self.link_aliases.get(service.name, ()))
-        requests = []
+        requests: list[EndpointRequest] = []
         for key in sorted(joined, key=lambda key: (-(n.priority if (n := joined[key]) else 0), key)):
             own = joined[key]
             requests.append(
@@ -406,8 +412,8 @@ class _Translation:
         else:
             name, _, count = (service.restart or "no").partition(":")
             retries, path = int(count) if count.isdecimal() else 0, ("restart",)
-        if name == "no" or name == "always" or name == "on-failure" or name == "unless-stopped":
-            return RestartPolicy(name, retries)
+        if name in _RESTARTS:
+            return RestartPolicy(_RESTARTS[name], retries)
         raise InvalidInput(
             f'"{name}" is no restart policy',
             hint="use no, always, on-failure[:n] or unless-stopped",
