@@ -112,7 +112,8 @@ class ComposeError(InvalidInput):
     """One mistake in a Compose file.
 
     `code` keys into `CODES`; `at` is the place and `path` the dotted path of the node; `line_text` is the source line and
-    `width` the length of what is wrong on it; `suggestion` is a replacement that would be right.
+    `width` the length of what is wrong on it; `suggestion` is a replacement that would be right. `hint` says all of what
+    was expected, what was meant and what to do; `advice` only the last.
     """
 
     def __init__(
@@ -128,7 +129,9 @@ class ComposeError(InvalidInput):
         suggestion: str | None = None,
         hint: str | None = None,
     ) -> None:
-        super().__init__(message, hint=hint, place=str(at) if at else None)
+        meant = f'did you mean "{suggestion}"?' if suggestion else expected
+        super().__init__(message, hint="; ".join(filter(None, (meant, hint))) or None, place=str(at) if at else None)
+        self.advice = hint
         self.code = code
         self.at = at
         self.path = path
@@ -140,7 +143,7 @@ class ComposeError(InvalidInput):
     def as_dict(self) -> dict[str, object]:
         """The error as plain data, for JSON output."""
         place = {"file": self.at.file, "line": self.at.line, "column": self.at.column} if self.at else {}
-        details = {"path": self.path, "expected": self.expected, "suggestion": self.suggestion, "hint": self.hint}
+        details = {"path": self.path, "expected": self.expected, "suggestion": self.suggestion, "hint": self.advice}
         return {"code": self.code, "message": self.message} | place | {k: v for k, v in details.items() if v}
 
 
@@ -158,7 +161,7 @@ class ComposeErrors(ComposeError):
             width=first.width,
             expected=first.expected,
             suggestion=first.suggestion,
-            hint=first.hint,
+            hint=first.advice,
         )
         self.errors = tuple(errors)
 
@@ -185,6 +188,6 @@ def snippet(error: ComposeError) -> str:
         lines.append(f" {' ' * len(number)} | {pad}{'^' * error.width}{note}")
     if error.path:
         lines.append(f"   = at: {error.path}")
-    if error.hint:
-        lines.append(f"   = help: {error.hint}")
+    if error.advice:
+        lines.append(f"   = help: {error.advice}")
     return "\n".join(lines)

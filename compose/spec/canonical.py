@@ -25,9 +25,14 @@ _PROPAGATIONS = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
 _MAX_PORT = 65535
 
 
-def canonicalize(tree: Map, texts: Texts) -> tuple[Map, list[ComposeError], list[Warning]]:
-    """A copy of a file's tree in canonical form, with what could not be read."""
-    canonicalizer = Canonicalizer(texts, tree.get("volumes") or {})
+def canonicalize(
+    tree: Map, texts: Texts, *, is_template: bool = False
+) -> tuple[Map, list[ComposeError], list[Warning]]:
+    """A copy of a file's tree in canonical form, with what could not be read.
+
+    A template's variables are not replaced yet, so what cannot be read stays as it is.
+    """
+    canonicalizer = Canonicalizer(texts, tree.get("volumes") or {}, is_template=is_template)
     return canonicalizer.apply(tree, _PROJECT), canonicalizer.errors, canonicalizer.warnings
 
 
@@ -42,8 +47,9 @@ class Unreadable(ValueError):
 class Canonicalizer:
     """Applies the table of transforms to a tree and collects errors."""
 
-    def __init__(self, texts: Texts, volumes: Any = ()) -> None:
+    def __init__(self, texts: Texts, volumes: Any = (), *, is_template: bool = False) -> None:
         self._texts = texts
+        self.is_template = is_template
         self.volumes = volumes
         self.errors: list[ComposeError] = []
         self.warnings: list[Warning] = []
@@ -53,10 +59,13 @@ class Canonicalizer:
         if rules is None or node is None or node is RESET:
             return node
         if callable(rules):
+            if self.is_template and (rules in _KEPT_IN_TEMPLATES or (isinstance(node, str) and "$" in node)):
+                return node
             try:
                 return rules(self, node, path, place)
             except Unreadable as error:
-                self.fail(str(error), path, place, node, error.hint)
+                if not self.is_template:
+                    self.fail(str(error), path, place, node, error.hint)
                 return node
         if isinstance(node, Map):
             copy = node.like()
@@ -123,6 +132,8 @@ def _key_values(empty: str | None) -> Transform:
     """`[A=1, B]` or `{A: 1, B: }` as a mapping to strings; a key without a value gets `empty`."""
 
     def transform(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+        if isinstance(node, Seq) and context.is_template:
+            return node
         if isinstance(node, Seq):
             result = Map(place=node.place)
             for item, at in node.items_at():
@@ -288,6 +299,8 @@ def parse_port(spec: str) -> list[dict[str, Any]]:
 
 
 def _ports(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    if context.is_template and any("$" in str(port) for port in node):
+        return node
     return unique(context.each(node, _port, path), port_key)
 
 
@@ -620,3 +633,6 @@ _PROJECT: dict[str, Any] = {
     "secrets": {"*": _external},
     "configs": {"*": _external},
 }
+
+_KEPT_IN_TEMPLATES = frozenset((_command, _health_test, _extra_hosts))
+"""What `config --no-interpolate` prints as it was written, as Docker does."""

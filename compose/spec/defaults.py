@@ -12,12 +12,38 @@ from compose.spec.document import Map, Seq
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
 
 
-def add_defaults(tree: Map, project: str, working_dir: str, environment: Mapping[str, str]) -> Map:
+def add_values(tree: Map, working_dir: str) -> Map:
+    """A project with the values of attributes that are not set; these are no part of normalization."""
+    result = tree.clone()
+    services = (result.get("services") or Map()).clone()
+    for name, service in services.items():
+        if isinstance(service, Map):
+            services[name] = _values(service, working_dir)
+    result["services"] = services
+    return result
+
+
+def _values(service: Map, working_dir: str) -> Map:
+    result = service.clone()
+    if isinstance(result.get("build"), Map) and "context" not in result["build"]:
+        result["build"] = result["build"].clone()
+        result["build"]["context"] = working_dir
+    secrets = result.get("secrets")
+    if isinstance(secrets, Seq):
+        result["secrets"] = Seq([_secret(item) for item in secrets], secrets.place, secrets.at)
+    gpus = result.get("gpus")
+    if isinstance(gpus, Seq):
+        result["gpus"] = Seq([_device(item) for item in gpus], gpus.place, gpus.at)
+    _default_devices(result)
+    return result
+
+
+def add_defaults(tree: Map, project: str, environment: Mapping[str, str]) -> Map:
     """A project with everything explicit."""
     result = tree.clone()
     services = (result.get("services") or Map()).clone()
     for name, service in services.items():
-        services[name] = _service(service if isinstance(service, Map) else Map(), working_dir, environment)
+        services[name] = _service(service if isinstance(service, Map) else Map(), environment)
     result["services"] = services
     networks = (result.get("networks") or Map()).clone()
     if any("default" in (service.get("networks") or ()) for service in services.values()):
@@ -40,27 +66,20 @@ def _named(resources: Map, project: str) -> Map:
     return copy
 
 
-def _service(service: Map, working_dir: str, environment: Mapping[str, str]) -> Map:
+def _service(service: Map, environment: Mapping[str, str]) -> Map:
     result = service.clone()
     if not result.get("networks") and "network_mode" not in result and "provider" not in result:
         result["networks"] = Map({"default": None}, result.place)
     if result.get("pull_policy") == "if_not_present":
         result["pull_policy"] = "missing"
     if isinstance(result.get("build"), Map):
-        result["build"] = _build(result["build"], working_dir, environment)
-    secrets = result.get("secrets")
-    if isinstance(secrets, Seq):
-        result["secrets"] = Seq([_secret(item) for item in secrets], secrets.place, secrets.at)
-    if gpus := result.get("gpus"):
-        result["gpus"] = Seq([_device(item) for item in gpus], gpus.place, gpus.at)
-    _default_devices(result)
+        result["build"] = _build(result["build"], environment)
     _implicit_dependencies(result)
     return result
 
 
-def _build(build: Map, working_dir: str, environment: Mapping[str, str]) -> Map:
+def _build(build: Map, environment: Mapping[str, str]) -> Map:
     copy = build.clone()
-    copy.setdefault("context", working_dir)
     if "dockerfile" not in copy and "dockerfile_inline" not in copy:
         copy["dockerfile"] = "Dockerfile"
     if isinstance(copy.get("args"), Map):

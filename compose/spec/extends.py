@@ -133,5 +133,7 @@ class _Checked:
         checker = Checker(self._reader.texts, is_partial=True)
         if checker.check(service, SERVICE, ("services", name)):
             return service  # used as it is, it fails the check of the merged project, with its place
-        tree, errors, _ = canonicalize(Map({"services": Map({name: service})}), self._reader.texts)
+        tree, errors, _ = canonicalize(
+            Map({"services": Map({name: service})}), self._reader.texts, is_template=self._reader.is_template
+        )
         return service if errors else tree["services"][name]

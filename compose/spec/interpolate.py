@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from compose.errors import ComposeError, Place, Warning, dotted
 from compose.spec.document import Map, Seq, Texts, Timestamp
@@ -100,6 +100,44 @@ def _closing_brace(template: str, start: int) -> int:
                 return position
         position += 1
     return -1
+
+
+class Variable(NamedTuple):
+    """A variable that a file uses, as `config --variables` lists it."""
+
+    name: str
+    is_required: bool = False
+    default: str = ""
+    alternate: str = ""
+
+
+def variables(node: Any) -> dict[str, Variable]:
+    """The variables in a tree that was not interpolated, by name; those in defaults included."""
+    found: dict[str, Variable] = {}
+    if isinstance(node, str):
+        _collect(node, found)
+    elif isinstance(node, (Map, Seq)):
+        for value in node.values() if isinstance(node, Map) else node:
+            found |= variables(value)
+    return found
+
+
+def _collect(template: str, found: dict[str, Variable]) -> None:
+    position = 0
+    while (dollar := template.find("$", position)) >= 0:
+        position = dollar + 1
+        if template.startswith("$", position):
+            position += 1
+        elif name := _NAME.match(template, position):
+            found[name[0]] = Variable(name[0])
+            position = name.end()
+        elif template.startswith("{", position) and (name := _NAME.match(template, position + 1)):
+            end = max(_closing_brace(template, dollar), name.end())
+            operator = _OPERATOR.match(template, name.end(), end)
+            kind, word = (operator[0][-1], template[operator.end() : end]) if operator else ("", "")
+            found[name[0]] = Variable(name[0], kind == "?", word if kind == "-" else "", word if kind == "+" else "")
+            _collect(word, found)
+            position = end
 
 
 def _to_int(text: str) -> int:

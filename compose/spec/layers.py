@@ -24,7 +24,7 @@ class Reader:
     def __init__(self, *, interpolate: bool = True, resolve_paths: bool = True) -> None:
         self.texts = Texts()
         self.warnings: list[Warning] = []
-        self._interpolate = interpolate
+        self.is_template = not interpolate
         self._resolve_paths = resolve_paths
 
     def load(
@@ -72,7 +72,7 @@ class Reader:
         """The documents of one file with variables replaced, not checked further."""
         trees = document.parse(document.read(file, self.texts), file)
         interpolator = Interpolator(environment, self.texts)
-        result = [interpolator.tree(tree) for tree in trees] if self._interpolate else trees
+        result = trees if self.is_template else [interpolator.tree(tree) for tree in trees]
         raise_all(interpolator.errors)
         self.warnings += interpolator.warnings
         return result
@@ -86,7 +86,7 @@ class Reader:
             hint = "a Compose file starts with a key such as services:"
             return Map(), [ComposeError("E010", message, at=at, line_text=self.texts.line(at), hint=hint)]
         errors: list[ComposeError] = []
-        if self._interpolate:
+        if not self.is_template:
             interpolator = Interpolator(environment, self.texts)
             tree = interpolator.tree(tree)
             errors += interpolator.errors
@@ -100,7 +100,7 @@ class Reader:
             )
             self.warnings.append(Warning(tree.key_place("version"), message))
             tree.pop("version")
-        layer, errors, warnings = canonicalize(tree, self.texts)
+        layer, errors, warnings = canonicalize(tree, self.texts, is_template=self.is_template)
         self.warnings += warnings
         return layer, in_order(errors)
 

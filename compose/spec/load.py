@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from compose.errors import ComposeError, Place, Warning, dotted
 from compose.spec.consistency import Consistency
-from compose.spec.defaults import add_defaults, resolve_environment
+from compose.spec.defaults import add_defaults, add_values, resolve_environment
 from compose.spec.discover import Discovered, LoadOptions, discover, normalize_name
 from compose.spec.document import Map, Texts, find_place, format_scalar
 from compose.spec.layers import Reader, in_order, raise_all
@@ -62,8 +62,9 @@ def load_tree(options: LoadOptions) -> Loaded:
         raise ComposeError("E060", "project name must not be empty", hint=hint)
     tree["name"] = name
     tree.setdefault("services", Map())
+    tree = add_values(tree, found.working_dir if options.resolve_paths else ".")
     if options.normalize:
-        tree = add_defaults(tree, name, found.working_dir, found.environment)
+        tree = add_defaults(tree, name, found.environment)
     return Loaded(found, tree, reader)
 
 

@@ -69,8 +69,10 @@ def _unique_by(key: Callable[[Any], Any]) -> Merger:
     return merger
 
 
-def _merge_values(base: Map, over: Map, path: Path, texts: Texts) -> Map:
+def _merge_values(base: Any, over: Any, path: Path, texts: Texts) -> Any:
     """Mappings of text, in which null is a value: `environment: {A: }` takes A from the environment."""
+    if isinstance(base, Seq) or isinstance(over, Seq):  # with --no-interpolate lists stay as they were written
+        return unique(_append(_as_list(base), _as_list(over), path, texts), name_key)
     result = base.clone()
     for key, value in over.items():
         if value is RESET:
@@ -80,7 +82,16 @@ def _merge_values(base: Map, over: Map, path: Path, texts: Texts) -> Map:
     return result
 
 
-def _merge_hosts(base: Map, over: Map, path: Path, texts: Texts) -> Map:
+def _as_list(values: Any) -> Seq:
+    if isinstance(values, Seq):
+        return values
+    items = [key if value is None else f"{key}={value}" for key, value in values.items()]
+    return Seq(items, values.place, [values.key_place(key) for key in values])
+
+
+def _merge_hosts(base: Any, over: Any, path: Path, texts: Texts) -> Any:
+    if isinstance(base, Seq) or isinstance(over, Seq):
+        return unique(_append(_as_list(base), _as_list(over), path, texts), str)
     result = base.clone()
     for host, addresses in over.items():
         known = result.get(host) or Seq(place=over.place)

@@ -16,7 +16,7 @@ def enabled(services: Map, profiles: Iterable[str], named: Iterable[str] = ()) -
     for name in named:
         if name not in services:
             suggestion = closest(name, services)
-            hint = f'did you mean "{suggestion}"?' if suggestion else f"services: {', '.join(sorted(services))}"
+            hint = None if suggestion else f"services: {', '.join(sorted(services))}"
             raise ComposeError("E061", f"no such service: {name}", suggestion=suggestion, hint=hint)
         active |= set(services[name].get("profiles") or ())
     chosen = {name for name, service in services.items() if is_active(service, active)}

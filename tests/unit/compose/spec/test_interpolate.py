@@ -4,7 +4,7 @@ import pytest
 
 from compose.errors import Place
 from compose.spec.document import Texts, parse
-from compose.spec.interpolate import Interpolator, InvalidTemplate, RequiredVariable, substitute
+from compose.spec.interpolate import Interpolator, InvalidTemplate, RequiredVariable, Variable, substitute, variables
 
 VALUES = {"SET": "value", "EMPTY": "", "OTHER": "x"}
 
@@ -78,6 +78,17 @@ def test_numbers_and_booleans_are_cast() -> None:
         "init": True,
         "scale": 2,
         "image": "2",
+    }
+
+
+def test_the_variables_of_a_file_are_listed() -> None:
+    tree = parse("a: '$A ${B:-b${C}} $$D'\nb: ['${E:?gone}', '${F:+f}']\n", "f.yaml")[0]
+    assert variables(tree) == {
+        "A": Variable("A"),
+        "B": Variable("B", default="b${C}"),
+        "C": Variable("C"),
+        "E": Variable("E", is_required=True),
+        "F": Variable("F", alternate="f"),
     }
 
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from compose.errors import ComposeError, ComposeErrors, Place, snippet
 from compose.model.project import Project
-from compose.spec.load import LoadOptions, discover, load
-from compose.spec.render import REDACTED, render
+from compose.spec.load import LoadOptions, discover, load, load_tree
+from compose.spec.render import REDACTED, render, render_tree
 
 
 @pytest.fixture(autouse=True)
@@ -234,6 +234,29 @@ def test_warnings_point() -> None:
         "compose.yaml:1:1",
         "compose.yaml:5:14",
     ]
+
+
+def test_flags_of_config_leave_out_phases(tmp_path: Path) -> None:
+    write(e_env="E=1\n")
+    text = "services: {a: {image: x, volumes: ['./d:/d'], env_file: e.env, build: {}, depends_on: [nope]}}\n"
+    with pytest.raises(ComposeError, match="undefined service"):
+        loaded(text)
+    assert loaded(check_consistency=False).services["a"].environment == {"E": "1"}
+    assert loaded(check_consistency=False, resolve_environment=False).services["a"].environment == {}
+    assert loaded(check_consistency=False, resolve_paths=False).services["a"].volumes[0].source == "./d"
+    bare = loaded(check_consistency=False, normalize=False).services["a"]
+    assert bare.networks == {}
+    assert bare.build is not None
+    assert bare.build.dockerfile is None
+
+
+def test_without_interpolation_variables_stay_as_they_are_written() -> None:
+    Path("compose.yaml").write_text(
+        "services: {a: {image: 'x:${TAG:-1}', cpus: '${C}', ports: ['${P}:80'], environment: [A=$A], build: .}}\n"
+    )
+    printed = render_tree(load_tree(LoadOptions(environment={}, interpolate=False)).tree)
+    for expected in ("x:${TAG:-1}", "cpus: ${C}", "- ${P}:80", "- A=$A", "dockerfile: Dockerfile"):
+        assert expected in printed
 
 
 def test_secret_values_are_loaded_and_never_printed() -> None:
