@@ -84,6 +84,7 @@ class DesiredService:
     shares: tuple[str, ...] = ()
     build: Build | None = None
     pull_policy: str | None = None
+    platform: str | None = None
     one_shot: bool = False
     awaited: bool = False
 
@@ -234,6 +235,7 @@ class _Translation:
             shares=tuple(_shared_services(service)),
             build=self._build(service),
             pull_policy=service.pull_policy,
+            platform=service.platform,
             one_shot=self._is_one_shot(service),
             awaited=service.name in self.awaited,
         )
@@ -513,6 +515,6 @@ def _seconds(nanoseconds: int | None) -> float | None:
 
 
 def _bytes(text: str) -> int:
-    from compose.spec.units import parse_bytes
+    from compose.model.units import parse_bytes
 
     return parse_bytes(text)

@@ -22,6 +22,7 @@ from compose.plan import (
     CreateVolume,
     Operation,
     Plan,
+    PullImage,
     RemoveContainer,
     RemoveImage,
     RemoveNetwork,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from engine.facade import Engine
     from engine.images.build.cancel import Cancellation
     from engine.images.build.events import BuildEvent
+    from engine.images.registry.events import Transfer
     from engine.types import ContainerStatus
 
 PARALLEL = 32
@@ -80,6 +82,7 @@ class _Run:
         self.done: set[int] = set()
         self.failure: BaseException | None = None
         self.builds: list[Cancellation] = []
+        self.pulls: list[Callable[[], None]] = []
 
     def run(self) -> None:
         """Start what can start, take in what finished, until all is done or one failed."""
@@ -141,9 +144,11 @@ class _Run:
         return not_ready(self.engine, waits[0].name, f"{message}: still waiting for {', '.join(w.name for w in waits)}")
 
     def _drain(self) -> None:
-        """Let the operations that do something come to their end; waits and builds are given up."""
+        """Let the operations that do something come to their end; waits, builds and pulls are given up."""
         for build in self.builds:
             build.cancel()
+        for give_up in self.pulls:
+            give_up()
         while any(not isinstance(operation.action, AwaitContainer) for operation in self.active.values()):
             self._take_in(*self.finished.get())
 
@@ -203,6 +208,25 @@ class _Run:
             self.engine.build(request, progress)
 
         self.step(operation, "build", build.reference, "building", "built", act)
+
+    def pull(self, operation: Operation, action: PullImage) -> None:
+        def progress(transfer: Transfer) -> None:
+            if transfer.state == "warning":
+                self.tell(operation, "pull", action.reference, "warning", message=transfer.message)
+            else:
+                data = {"layer": transfer.id, "done": transfer.done, "total": transfer.total, "text": transfer.message}
+                self.tell(operation, "pull", action.reference, f"step {transfer.state}", **data)
+
+        def act() -> None:
+            self.engine.pull(action.reference, platform=action.platform, progress=progress, on_cancel=self.pulls.append)
+
+        try:
+            self.step(operation, "pull", action.reference, "pulling", "pulled", act)
+        except UmiakError as error:
+            error.place = error.place or action.place
+            if action.required or self.failure is not None:
+                raise
+            self.tell(operation, "pull", action.reference, "warning", message=f"{error.message}; building it instead")
 
     def create_network(self, operation: Operation, action: CreateNetwork) -> None:
         name = action.spec.name
@@ -369,6 +393,7 @@ def _unless_gone(act: Callable[..., object], *args: Any, **options: Any) -> Call
 
 _ACTIONS: Mapping[type, Callable[[_Run, Operation, Any], None]] = {
     BuildImage: _Run.build,
+    PullImage: _Run.pull,
     CreateNetwork: _Run.create_network,
     RemoveNetwork: _Run.remove_network,
     CreateVolume: _Run.create_volume,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -23,16 +24,26 @@ class Observed:
     volumes: Mapping[str, VolumeInfo] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
     """Reference → image ID, for those references asked for that exist."""
+    image_ages_s: Mapping[str, float] = field(default_factory=dict)
+    """Reference → how long ago its registry confirmed it, for images that came from one."""
 
 
 def observe(engine: Engine, project: str, images: Iterable[str] = ()) -> Observed:
     """Take a snapshot of a project's containers, of all networks and volumes, and of the images named."""
+    found = _resolve(engine, images)
     return Observed(
         containers=tuple(engine.containers({labels.PROJECT: project})),
         networks={network.spec.name: network for network in engine.networks()},
         volumes={volume.spec.name: volume for volume in engine.volumes()},
-        images=_resolve(engine, images),
+        images=found,
+        image_ages_s=_ages(engine, found),
     )
+
+
+def _ages(engine: Engine, images: Mapping[str, str]) -> dict[str, float]:
+    now = time.time()
+    seen = {reference: engine.images.seen_at(image_id, reference) for reference, image_id in images.items()}
+    return {reference: now - seen_at for reference, seen_at in seen.items() if seen_at}
 
 
 def _resolve(engine: Engine, references: Iterable[str]) -> dict[str, str]:

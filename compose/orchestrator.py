@@ -62,7 +62,7 @@ class Orchestrator:
     def up(self, desired: Desired, options: UpOptions, *, wait_timeout_s: float | None = None) -> Plan:
         """Bring a project to what is desired; return what was done. Raise the first failure, with nothing left half-made."""
         with self._locked(desired.project):
-            plan = self._plan_with_images_built(desired, options)
+            plan = self._plan_with_images(desired, options)
             self._warn(plan)
             for file in desired.files if not self.dry_run else ():
                 file.write()
@@ -86,16 +86,28 @@ class Orchestrator:
         self._execute(plan, desired)
         return plan
 
-    def _plan_with_images_built(self, desired: Desired, options: UpOptions) -> Plan:
-        """Build first what is to be built: whether an image really changed decides about containers."""
-        from compose.plan import BuildImage
+    def _plan_with_images(self, desired: Desired, options: UpOptions) -> Plan:
+        """Pull and build first what is to be: whether an image really changed decides about containers.
+
+        What could not be pulled and can be built is built.
+        """
+        from dataclasses import replace
+
+        from compose.plan import BuildImage, PullImage
 
         plan = self.plan(desired, options)
+        if self.dry_run:
+            return plan
+        pulls = plan.only(lambda operation: isinstance(operation.action, PullImage))
+        if pulls:
+            self._execute(pulls, desired)
+            plan = self.plan(desired, replace(options, pull="never"))
         builds = plan.only(lambda operation: isinstance(operation.action, BuildImage))
-        if not builds or self.dry_run:
+        if not builds:
             return plan
         self._execute(builds, desired)
-        return self.plan(desired, options).only(lambda operation: not isinstance(operation.action, BuildImage))
+        later = self.plan(desired, replace(options, pull="never"))
+        return later.only(lambda operation: not isinstance(operation.action, BuildImage))
 
     def _execute(self, plan: Plan, desired: Desired | None = None, *, timeout_s: float | None = None) -> None:
         from compose.execute import PARALLEL, execute

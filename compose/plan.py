@@ -45,6 +45,16 @@ class BuildImage:
 
 
 @dataclass(frozen=True, slots=True)
+class PullImage:
+    """Fetch an image from its registry. Where it is not `required`, it can be built instead."""
+
+    reference: str
+    platform: str | None = None
+    required: bool = True
+    place: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CreateNetwork:
     """Make a network."""
 
@@ -130,6 +140,7 @@ class AwaitContainer:
 
 Action = (
     BuildImage
+    | PullImage
     | CreateNetwork
     | RemoveNetwork
     | CreateVolume

@@ -25,12 +25,14 @@ from compose.plan import (
     CreateVolume,
     Plan,
     PlanBuilder,
+    PullImage,
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
     StartContainer,
     StopContainer,
 )
+from compose.pulling import is_due
 from compose.readiness import judge
 from compose.verdicts import RUNNING, Replica, Surplus, UpOptions, decide, is_on, selection
 from engine.errors import NotFound
@@ -114,6 +116,8 @@ class _Planner:
     def _add_images(self) -> None:
         for service in self._services():
             missing = service.image not in self.observed.images
+            if self._add_pull(service, missing):
+                continue
             if service.build and not self.options.no_build:
                 wanted = self.options.build or service.pull_policy == "build"
                 if (missing or wanted) and service.image not in self.built:
@@ -124,15 +128,32 @@ class _Planner:
             elif missing and not self._is_built_by_another(service):
                 raise self._missing_image(service)
 
+    def _add_pull(self, service: DesiredService, missing: bool) -> bool:
+        """Whether the service's image comes from a registry. One with a build section is built, unless its policy says pull."""
+        policy = self.options.pull or service.pull_policy or ("build" if service.build else "missing")
+        is_wanted = policy not in ("never", "build") if missing else is_due(policy, self._age_s(service))
+        builds = service.build is not None and not self.options.no_build
+        if not is_wanted or (builds and self.options.build) or self._is_built_by_another(service):
+            return False
+        if service.image not in self.built:
+            place = self.desired.places.get(f"services.{service.name}.image") or service.place
+            self.built[service.image] = self.builder.add(
+                f"image:{service.name}",
+                PullImage(service.image, service.platform, required=not builds, place=place),
+                "not found" if missing else f"pull policy {policy}",
+            )
+        return True
+
+    def _age_s(self, service: DesiredService) -> float | None:
+        return self.observed.image_ages_s.get(service.image)
+
     def _is_built_by_another(self, service: DesiredService) -> bool:
         return not self.options.no_build and any(
-            other.build and other.image == service.image for other in self._services()
+            other.build and other.image == service.image and other.name != service.name for other in self._services()
         )
 
     def _missing_image(self, service: DesiredService) -> NotFound:
-        hint = f"get it with `umiak image load` or `umiak image import`, or add `build:` to services.{service.name}"
-        if service.image.startswith("debian:"):
-            hint = f"make it with `umiak image bootstrap {service.image}`"
+        hint = "its pull policy is never: use `umiak image pull`, `umiak image load` or another policy"
         if service.build:
             hint = "run without --no-build"
         place = self.desired.places.get(f"services.{service.name}.image") or service.place

@@ -29,6 +29,8 @@ class UpOptions:
 
     services: tuple[str, ...] = ()
     build: bool = False
+    pull: str | None = None
+    """Stands in for every service's `pull_policy`."""
     no_build: bool = False
     force_recreate: bool = False
     no_recreate: bool = False

@@ -29,6 +29,8 @@ from engine.types import (
 if TYPE_CHECKING:
     from engine.images.build.builder import BuildRequest
     from engine.images.build.events import BuildEvent
+    from engine.images.registry.events import Transfer
+    from engine.images.registry.push import Pushed
     from engine.runtime.client import ExecSession
 
 
@@ -208,6 +210,32 @@ class Engine:
         return bootstrap(
             self.images, self.build_runner(), reference, suite=suite, arch=arch, packages=packages, progress=progress
         )
+
+    def pull(
+        self,
+        reference: str,
+        *,
+        platform: str | None = None,
+        progress: Callable[[Transfer], None] | None = None,
+        on_cancel: Callable[[Callable[[], None]], None] | None = None,
+    ) -> Image:
+        """Fetch an image from its registry. `on_cancel` is given a function that gives the pull up from another thread."""
+        from engine.images.registry.pull import pull
+
+        return pull(self.images, reference, platform=platform, progress=progress, on_cancel=on_cancel)
+
+    def push(
+        self,
+        reference: str,
+        *,
+        tags: Sequence[str] = (),
+        compression: str = "gzip",
+        progress: Callable[[Transfer], None] | None = None,
+    ) -> Pushed:
+        """Send an image to the registry that its name begins with, under further tags too."""
+        from engine.images.registry.push import push
+
+        return push(self.images, reference, tags=tags, compression=compression, progress=progress)
 
     def build_runner(self) -> BuildRunner:
         """What runs the commands of builds: containers of this engine."""

@@ -1,4 +1,4 @@
-"""`umiak image`: the images in the store, and the ways to get some without a registry."""
+"""`umiak image`: the images in the store, and the ways in and out of it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from compose.cli.context import Context
 from compose.cli.options import Args, Command, HelpAsked, Option, parse
+from compose.cli.transfer import PULL, PUSH, pull, push
 from compose.cli.view.table import columns
 from engine.errors import InvalidInput
 
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 COMMAND = Command(
     "image",
-    "Make, load, list and remove images",
-    words="bootstrap|load|import|ls|rm|inspect [ARG...]",
+    "Pull, make, load, list, push and remove images",
+    words="pull|push|bootstrap|load|import|ls|rm|inspect [ARG...]",
     stops_at_word=True,
     can_run_dry=False,
 )
@@ -63,7 +64,15 @@ RM = Command(
     words="REFERENCE...",
     options=[Option("-f", "--force", help="Also where several tags point to the image")],
 )
-INSPECT = Command("image inspect", "Show an image's configuration as JSON", words="REFERENCE...")
+INSPECT = Command(
+    "image inspect",
+    "Show an image's configuration as JSON",
+    words="REFERENCE...",
+    options=[
+        Option("--remote", help="Ask its registry, and fetch nothing"),
+        Option("--platform", metavar="PLATFORM", help="With --remote: which of its platforms; default this machine's"),
+    ],
+)
 
 
 def run(context: Context, args: Args) -> int:
@@ -166,16 +175,28 @@ def _rm(engine: Engine, args: Args) -> None:
 def _inspect(engine: Engine, args: Args) -> None:
     if not args.words:
         raise InvalidInput("image inspect needs a reference", hint="umiak image ls lists them")
+    if args.flag("remote"):
+        print(json.dumps([_remote(reference, args) for reference in args.words], indent=2, ensure_ascii=False))
+        return
     images = [engine.images.resolve(reference) for reference in args.words]
     shown = [
         {
             **_record(image),
+            "RepoDigests": engine.images.repo_digests(image.id),
             "Layers": list(image.layers),
             "Config": engine.images.config_json(image.id).get("config", {}),
         }
         for image in images
     ]
     print(json.dumps(shown, indent=2, ensure_ascii=False))
+
+
+def _remote(reference: str, args: Args) -> dict[str, object]:
+    from compose.cli.transfer import Layers
+    from engine.images.registry.remote import inspect_remote
+
+    with Layers(reference, quiet=True) as warnings:
+        return inspect_remote(reference, platform=args.text("platform"), progress=warnings)
 
 
 class _Progress:
@@ -221,6 +242,8 @@ def _short(image: Image) -> str:
 
 
 _SUBCOMMANDS: dict[str, tuple[Command, Callable[[Engine, Args], None]]] = {
+    "pull": (PULL, pull),
+    "push": (PUSH, push),
     "bootstrap": (BOOTSTRAP, _bootstrap),
     "load": (LOAD, _load),
     "import": (IMPORT, _import),
@@ -230,5 +253,5 @@ _SUBCOMMANDS: dict[str, tuple[Command, Callable[[Engine, Args], None]]] = {
     "inspect": (INSPECT, _inspect),
 }
 
-SUBCOMMANDS = (BOOTSTRAP, LOAD, IMPORT, LS, RM, INSPECT)
+SUBCOMMANDS = (PULL, PUSH, BOOTSTRAP, LOAD, IMPORT, LS, RM, INSPECT)
 """For the reference."""

@@ -23,6 +23,8 @@ COMMANDS = {
     "exec": "exec_",
     "image": "image",
     "kill": "kill",
+    "login": "login",
+    "logout": "logout",
     "logs": "logs",
     "plan": "plan",
     "ps": "ps",

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 PLANNING = (
     Option("--build", help="Build images before starting containers"),
     Option("--no-build", help="Do not build an image, even if it is missing"),
+    Option(
+        "--pull", metavar="POLICY", help="When to pull images: always, missing, never; instead of the file's policies"
+    ),
     Option("--force-recreate", help="Recreate containers even if nothing changed"),
     Option("--no-recreate", help="Leave containers that exist as they are"),
     Option("--always-recreate-deps", help="Recreate what the services named depend on, too"),
@@ -58,7 +61,6 @@ COMMAND = Command(
         ),
         Option("--quiet-pull", help="Accepted for compatibility", hidden=True),
         Option("--quiet-build", help="Accepted for compatibility", hidden=True),
-        Option("--pull", metavar="POLICY", help="Accepted for compatibility", hidden=True),
         Option("--menu", help="Accepted for compatibility", hidden=True),
         Option("-y", "--yes", help="Accepted for compatibility", hidden=True),
     ],
@@ -117,11 +119,13 @@ def _attachment(orchestrator: Orchestrator, project: Project, desired: Desired, 
 
 def plan_options(args: Args) -> UpOptions:
     """The planner's options from the command line."""
+    from compose.pulling import check_policy
     from compose.verdicts import UpOptions
 
     return UpOptions(
         services=tuple(args.words),
         build=args.flag("build"),
+        pull=check_policy(args.text("pull")),
         no_build=args.flag("no-build"),
         force_recreate=args.flag("force-recreate"),
         no_recreate=args.flag("no-recreate"),

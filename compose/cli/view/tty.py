@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 FRAME_S = 0.1
 CLOCK_FRAMES = 5
 
-_NOUNS = {"container": "Container", "network": "Network", "volume": "Volume", "build": "Image"}
-_ACTIVE = frozenset({"creating", "starting", "stopping", "removing", "waiting", "building", "recreate", "prepared"})
+_NOUNS = {"container": "Container", "network": "Network", "volume": "Volume", "build": "Image", "pull": "Image"}
+_ACTIVE = frozenset(
+    {"creating", "starting", "stopping", "removing", "waiting", "building", "pulling", "recreate", "prepared"}
+)
 _SYMBOLS = {"active": "◐", "done": "✓", "failed": "✗", "skipped": "‖"}
 _ASCII = {"active": "~", "done": "+", "failed": "x", "skipped": "="}
 _COLOURS = {"active": "36", "done": "32", "failed": "31", "skipped": "33"}
@@ -36,7 +38,7 @@ _COLOURS = {"active": "36", "done": "32", "failed": "31", "skipped": "33"}
 class Row:
     """One thing and what is happening to it."""
 
-    __slots__ = ("begun", "detail", "ended", "label", "mood", "state")
+    __slots__ = ("begun", "detail", "ended", "label", "layers", "mood", "state")
 
     def __init__(self, label: str, now: float) -> None:
         self.label = label
@@ -45,6 +47,16 @@ class Row:
         self.mood = "active"
         self.begun = now
         self.ended: float | None = None
+        self.layers: dict[str, tuple[int, int]] = {}
+
+    def take_transfer(self, event: Event) -> str:
+        """What a pull is at: the bytes of all its layers, or why it waits."""
+        if event.state == "step retrying":
+            return printable(str(event.data["text"]))
+        if event.data["layer"] and event.data["total"]:
+            self.layers[event.data["layer"]] = event.data["done"], event.data["total"]
+        done, total = (sum(amounts) for amounts in zip(*self.layers.values(), strict=True)) if self.layers else (0, 0)
+        return f"{done / 1e6:.1f}/{total / 1e6:.1f} MB" if total else ""
 
     def seconds(self, now: float) -> float:
         """How long it has taken."""
@@ -104,6 +116,9 @@ class Live:
         now = time.monotonic()
         row = self._row(event, now)
         message = printable(str(event.data.get("message", ""))).split("\n")[0]
+        if event.kind == "pull" and event.state.startswith("step "):
+            row.detail = row.take_transfer(event)
+            return
         if event.state.startswith("step "):
             if event.state != "step output":
                 row.detail = f"[{event.data['step']}/{event.data['steps']}] {printable(str(event.data['text']))}"

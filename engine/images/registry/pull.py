@@ -19,7 +19,7 @@ from engine.images.reference import Reference, is_digest
 from engine.images.registry.credentials import CredentialStore
 from engine.images.registry.endpoints import endpoints
 from engine.images.registry.events import Progress, Reporter, short
-from engine.images.registry.failures import Cancelled
+from engine.images.registry.failures import Cancelled, Unreachable
 from engine.images.registry.manifest import (
     Descriptor,
     ImageManifest,
@@ -33,6 +33,8 @@ from engine.images.registry.settings import Settings, load_settings
 from engine.images.registry.stream import BlobStream
 from engine.images.store import ImageStore, LayerRef
 from engine.types import Image
+
+OnCancel = Callable[[Callable[[], None]], None]
 
 _MAX_INDEX_DEPTH = 3
 
@@ -57,18 +59,22 @@ def pull(
     *,
     platform: str | None = None,
     progress: Progress | None = None,
+    on_cancel: OnCancel | None = None,
     settings: Settings | None = None,
     credentials: CredentialStore | None = None,
 ) -> Image:
     """Fetch an image from its registry (or a mirror) and tag it. What the store has already is not fetched again.
 
-    The platform is this machine's unless given. Raise NotFound, Denied, Unavailable, TimedOut, InvalidInput or Unsupported;
-    nothing is left then but unfinished downloads, with which the next pull goes on.
+    The platform is this machine's unless given; `on_cancel` is given what gives the pull up from another thread.
+    Raise NotFound, Denied, Unavailable, TimedOut, InvalidInput or Unsupported; nothing is left then but unfinished
+    downloads, with which the next pull goes on.
     """
     wanted = Reference.parse(reference)
     report = Reporter(progress)
     report("", "resolving", message=wanted.familiar)
     with connected(report, settings, credentials) as connection, naming("pull", wanted):
+        if on_cancel is not None:
+            on_cancel(connection.patience.cancel)
         found = find(connection, wanted, Platform.parse(platform) if platform else Platform.host(), report)
         config = found.repository.blob(found.image.config.digest, found.image.config.size_bytes)
         _check_platform(config, found, platform, report)
@@ -96,8 +102,9 @@ def naming(verb: str, reference: Reference) -> Iterator[None]:
     try:
         yield
     except UmiakError as error:
-        if not error.message.startswith("cannot unpack"):
-            error.message = f"cannot {verb} {reference.familiar}: {error.message}"
+        error.message = f"cannot {verb} {reference.familiar}: {error.message}"
+        if isinstance(error, Unreachable) and reference.familiar.startswith("debian:") and verb == "pull":
+            error.hint = f"without a registry: umiak image bootstrap {reference.familiar}"
         raise
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
-from engine.errors import Conflict, NotFound, UmiakError
+from engine.errors import Conflict, NotFound, UmiakError, Unavailable
 from engine.paths import Paths
 from engine.types import (
     ContainerInfo,
@@ -33,12 +33,16 @@ SERVICE = "com.docker.compose.service"
 class FakeImages:
     def __init__(self, references: Sequence[str]) -> None:
         self.ids = {reference: f"sha256:{reference.encode().hex():0<64.64}" for reference in references}
+        self.seen: dict[str, float] = {}
 
     def resolve(self, reference: str) -> Image:
         for tag, image_id in self.ids.items():
             if reference in (tag, image_id):
                 return Image(image_id, (tag,), 0.0, 1, "amd64", "linux", ImageConfig(), ())
         raise NotFound(f"no image {reference}")
+
+    def seen_at(self, image_id: str, reference: str) -> float:
+        return self.seen.get(reference, 0.0)
 
     def remove(self, reference: str) -> list[str]:
         del self.ids[reference]
@@ -68,6 +72,8 @@ class FakeEngine:
         self.images = FakeImages(images)
         self.state = FakeState()
         self.programs: dict[str, str] = {}
+        self.registry: dict[str, str] = {}
+        """What can be pulled: reference → image ID."""
         self.calls: list[str] = []
         self.fail_at: int | None = None
         self._numbers = itertools.count(1)
@@ -93,6 +99,13 @@ class FakeEngine:
         """Change a container's status from outside, as its process would."""
         info = self.container(ref)
         self._set(replace(info, status=replace(info.status, **changes)))
+
+    def pull(self, reference: str, **_: Any) -> Image:
+        if reference not in self.registry:
+            raise Unavailable(f"cannot pull {reference}: no registry", hint="bootstrap it")
+        self._call(f"pull {reference}")
+        self.images.ids[reference] = self.registry[reference]
+        return self.images.resolve(reference)
 
     # ------------------------------------------------------------------------------------ containers
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.errors import InvalidInput, NotFound
+from engine.errors import InvalidInput, NotFound, Unavailable
 from tests.unit.compose.stack import FakeStack, steps
 
 WEB_AND_DB = """
@@ -162,12 +162,18 @@ def test_a_service_that_a_profile_hides_is_no_orphan(running: FakeStack) -> None
 
 def test_a_missing_image_is_found_before_anything_is_made(stack: FakeStack) -> None:
     stack.write("services:\n  web:\n    image: debian:bookworm-slim")
-    with pytest.raises(NotFound) as caught:
+    with pytest.raises(Unavailable, match="cannot pull debian:bookworm-slim") as caught:
         stack.up()
-    assert caught.value.message == 'image "debian:bookworm-slim" of service "web" does not exist here'
-    assert caught.value.hint == "make it with `umiak image bootstrap debian:bookworm-slim`"
     assert str(caught.value.place).endswith("compose.yaml:3:5")
     assert stack.engine.calls == []
+
+
+def test_an_image_that_may_not_be_pulled_is_named(stack: FakeStack) -> None:
+    stack.write("services:\n  web:\n    image: redis\n    pull_policy: never")
+    with pytest.raises(NotFound) as caught:
+        stack.up()
+    assert caught.value.message == 'image "redis" of service "web" does not exist here'
+    assert str(caught.value.place).endswith("compose.yaml:3:5")
 
 
 def test_an_image_with_a_build_section_is_built_once(stack: FakeStack) -> None:
