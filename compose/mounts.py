@@ -108,7 +108,7 @@ def _tmpfs_options(volume: ServiceVolume) -> dict[str, Any]:
 
 def _tmpfs(text: str) -> Mount:
     """One entry of `tmpfs`: `/run:size=64m,mode=1777,uid=1000,ro`."""
-    from compose.spec.units import parse_bytes
+    from compose.model.units import parse_bytes
 
     target, _, rest = text.partition(":")
     words = dict(word.partition("=")[::2] for word in rest.split(",") if word)

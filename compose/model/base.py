@@ -9,8 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from compose.spec.interpolate import to_bool
-from compose.spec.units import MAX_INT64, parse_bytes
+from compose.model.units import MAX_INT64, parse_bytes, to_bool
 
 
 def _read_bool(value: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from compose.model.base import AnyInt, Bool, Bytes, Count, Extensible, Float, Int, WholeInt
-from compose.spec.units import Duration
+from compose.model.units import Duration
 
 
 class DeviceRequest(Extensible):

@@ -6,7 +6,7 @@ from compose.model.base import Bool, Bytes, Count, Extensible, Float, Int, Model
 from compose.model.build import Build, Ulimit
 from compose.model.deploy import Deploy, Develop, DeviceRequest, Hook, PreStart
 from compose.model.files import FileReference
-from compose.spec.units import Duration
+from compose.model.units import Duration
 
 
 class Dependency(Extensible):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from compose.errors import ComposeError, dotted
+from compose.model.units import parse_bytes
 from compose.spec.document import Map, Seq, Texts, find_place, format_scalar
-from compose.spec.units import parse_bytes
 from compose.spec.validate import closest
 
 Path = tuple[str | int, ...]

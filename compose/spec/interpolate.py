@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from compose.errors import ComposeError, Place, Warning, dotted
+from compose.model.units import to_bool
 from compose.spec.document import Map, Seq, Texts, Timestamp
 
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
@@ -151,16 +152,6 @@ def _to_float(text: str) -> float:
         return float(text)
     except ValueError:
         raise ValueError(f'"{text}" is not a number') from None
-
-
-def to_bool(text: str) -> bool:
-    """A boolean in any spelling that YAML ever had."""
-    word = text.lower()
-    if word in ("true", "yes", "y", "on"):
-        return True
-    if word in ("false", "no", "n", "off"):
-        return False
-    raise ValueError(f'"{text}" is not true or false')
 
 
 _SERVICE_CASTS: dict[str, Any] = {

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from compose.model.units import Duration
 from compose.spec.document import Map
-from compose.spec.units import Duration
 from compose.spec.yamltext import Sorted, write
 
 if TYPE_CHECKING:

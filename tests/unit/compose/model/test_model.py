@@ -10,7 +10,7 @@ import compose.model
 from compose.model.base import Model
 from compose.model.project import Project, split_path
 from compose.model.service import Service
-from compose.spec.units import Duration
+from compose.model.units import Duration
 
 
 def every_model() -> list[type[Model]]:

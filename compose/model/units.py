@@ -1,4 +1,4 @@
-"""Sizes and durations as Compose files write them, and as Go prints them."""
+"""Booleans, sizes and durations as Compose files write them, and as Go prints them."""
 
 from __future__ import annotations
 
@@ -96,3 +96,13 @@ def parse_bytes(text: str) -> int:
         raise ValueError(f"cannot read {text!r} as a size in bytes")
     value = int(Fraction(match[1].rstrip(".")) * _FACTOR[(match[2] or "").lower()])
     return value if value <= MAX_INT64 else -MAX_INT64 - 1  # as Docker has it: the engine refuses a negative size
+
+
+def to_bool(text: str) -> bool:
+    """A boolean in any spelling that YAML ever had."""
+    word = text.lower()
+    if word in ("true", "yes", "y", "on"):
+        return True
+    if word in ("false", "no", "n", "off"):
+        return False
+    raise ValueError(f'"{text}" is not true or false')

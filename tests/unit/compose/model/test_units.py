@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from compose.model.units import MAX_INT64, Duration, parse_bytes
 from compose.spec.shellwords import split
-from compose.spec.units import MAX_INT64, Duration, parse_bytes
 
 
 @pytest.mark.parametrize(
