@@ -23,6 +23,7 @@ Transform = Callable[["Canonicalizer", Any, Path, "Place | None"], Any]
 
 _PROPAGATIONS = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
 _MAX_PORT = 65535
+_MAX_PORTS = 70_000
 
 
 def canonicalize(
@@ -51,6 +52,7 @@ class Canonicalizer:
         self._texts = texts
         self.is_template = is_template
         self.volumes = volumes
+        self.ports = 0
         self.errors: list[ComposeError] = []
         self.warnings: list[Warning] = []
 
@@ -308,7 +310,10 @@ def _port(context: Canonicalizer, node: Any, path: Path, place: Place | None) ->
     if isinstance(node, float) or node is None or isinstance(node, bool):
         raise Unreadable(f"{format_scalar(node)} is not a port")
     if not isinstance(node, Map):
+        if context.ports > _MAX_PORTS:
+            raise Unreadable(f"more than {_MAX_PORTS} ports in one file")
         several = _Several(Map(port, place) for port in parse_port(str(node)))
+        context.ports += len(several)
         if any(port["target"] == 0 for port in several):
             raise Unreadable(f'"{node}" has no target port')
         return several

@@ -29,6 +29,7 @@ class Consistency:
         self._tree = tree
         self._services: Map = tree.get("services") or Map()
         self._enabled = sorted(enabled)
+        self._is_enabled = frozenset(self._enabled)
         self._texts = texts
         self.errors: list[ComposeError] = []
 
@@ -120,7 +121,7 @@ class Consistency:
 
     def _check_dependencies(self, name: str, service: Map) -> None:
         for reference, dependency in (service.get("depends_on") or Map()).items():
-            if reference in self._enabled:
+            if reference in self._is_enabled:
                 continue
             path: Path = ("services", name, "depends_on", reference)
             message = f'service "{name}" depends on undefined service "{reference}"'

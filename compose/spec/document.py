@@ -19,6 +19,7 @@ from compose.errors import ComposeError, Place, display_path
 MAX_BYTES = 4 << 20
 MAX_NODES = 100_000
 MAX_DEPTH = 100
+MAX_DOCUMENTS = 1_000
 
 _INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[oO]?[0-7]+|0[bB][01]+|0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
@@ -232,14 +233,18 @@ class _Composer:
         self._anchors: dict[str, Any] = {}
         self._open: set[str] = set()
         self._nodes = 0
-        self._sizes: dict[int, int] = {}
+        self._measures: dict[int, tuple[int, int]] = {}
         self._measured: list[Any] = []  # keeps what was measured alive, so that no id is used twice
 
     def documents(self) -> Iterator[Any]:
         """Each document's tree."""
+        count = 0
         while (event := self._next()) is not None and type(event).__name__ != "StreamEndEvent":
             if type(event).__name__ != "DocumentStartEvent":
                 continue
+            count += 1
+            if count > MAX_DOCUMENTS:
+                raise self._fail("E006", f"the file has more than {MAX_DOCUMENTS} documents", event)
             self._anchors, self._open = {}, set()
             tree = self._node(self._next(), 0)
             yield tree.value if isinstance(tree, _Tagged) else tree
@@ -254,7 +259,7 @@ class _Composer:
     def _node(self, event: Any, depth: int) -> Any:
         name = type(event).__name__
         if name == "AliasEvent":
-            return self._alias(event)
+            return self._alias(event, depth)
         self._nodes += 1
         if self._nodes > MAX_NODES:
             raise self._fail("E006", f"the file has more than {MAX_NODES} nodes", event)
@@ -273,7 +278,7 @@ class _Composer:
         tag = event.tag
         return _Tagged(tag, value) if tag in ("!reset", "!override") else value
 
-    def _alias(self, event: Any) -> Any:
+    def _alias(self, event: Any, depth: int) -> Any:
         name = event.anchor
         if name in self._open:
             raise self._fail("E006", f"anchor {name!r} contains itself", event)
@@ -282,20 +287,24 @@ class _Composer:
                 "E003", f"unknown anchor {name!r}", event, "define it with '&' before the '*' that uses it"
             )
         value = self._anchors[name]
-        self._nodes += self._size(value)
+        size, levels = self._measure(value)
+        self._nodes += size
         if self._nodes > MAX_NODES:
             raise self._fail("E006", f"aliases expand to more than {MAX_NODES} nodes", event)
+        if depth + levels > MAX_DEPTH:
+            raise self._fail("E006", f"aliases nest more than {MAX_DEPTH} levels deep", event)
         return value
 
-    def _size(self, value: Any) -> int:
-        """How many nodes a finished tree expands to, each alias counted as often as it is used."""
+    def _measure(self, value: Any) -> tuple[int, int]:
+        """How many nodes a finished tree expands to, each alias counted as often as it is used, and how deep it is."""
         if not isinstance(value, (Map, Seq)):
-            return 1
-        if id(value) not in self._sizes:
-            size = 1 + sum(map(self._size, value.values() if isinstance(value, Map) else value))
-            self._sizes[id(value)] = size
+            return 1, 1
+        if id(value) not in self._measures:
+            inner = [self._measure(item) for item in (value.values() if isinstance(value, Map) else value)]
+            size, depth = 1 + sum(size for size, _ in inner), 1 + max((depth for _, depth in inner), default=0)
+            self._measures[id(value)] = (size, depth)
             self._measured.append(value)
-        return self._sizes[id(value)]
+        return self._measures[id(value)]
 
     def _sequence(self, event: Any, depth: int) -> Seq:
         sequence = Seq(place=self._place(event))

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from compose.spec.layers import Reader
 
 
+MAX_CHAIN = 50
+
+
 class Extender:
     """Resolves `extends` in the layers of one file."""
 
@@ -51,6 +54,9 @@ class Extender:
         if (file, name) in chain:
             raise self._cycle([*chain, (file, name)], at)
         chain = (*chain, (file, name))
+        if len(chain) > MAX_CHAIN:
+            message = f'service "{chain[0][1]}" extends more than {MAX_CHAIN} others in a row'
+            raise ComposeError("E042", message, at=at, line_text=self._reader.texts.line(at))
         reference = extends.get("service") or ""
         if extends.get("file") is not None:
             base = self._from_file(name, reference, str(extends["file"]), extends, directory, chain)

@@ -16,6 +16,7 @@ from compose.spec.document import Map, Seq, Texts, Timestamp
 
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
 _OPERATOR = re.compile(r":?[-?+]")
+MAX_NESTING = 20
 _ESCAPE_HINT = "You may need to escape any $ with another $"
 
 Path = tuple[str | int, ...]
@@ -29,10 +30,12 @@ class RequiredVariable(ValueError):
     """A `${NAME:?message}` has no value."""
 
 
-def substitute(template: str, lookup: Callable[[str], str | None], unset: Callable[[str], None]) -> str:
+def substitute(template: str, lookup: Callable[[str], str | None], unset: Callable[[str], None], depth: int = 0) -> str:
     """Replace the variables in a text; `unset` is told of each that has neither a value nor a default."""
     if "$" not in template:
         return template
+    if depth > MAX_NESTING:
+        raise InvalidTemplate(f"{template[:20]}...")
     parts: list[str] = []
     position = 0
     while (dollar := template.find("$", position)) >= 0:
@@ -42,7 +45,7 @@ def substitute(template: str, lookup: Callable[[str], str | None], unset: Callab
             parts.append("$")
             position = dollar + 2
         elif following == "{":
-            value, position = _braced(template, dollar, lookup, unset)
+            value, position = _braced(template, dollar, lookup, unset, depth)
             parts.append(value)
         elif name := _NAME.match(template, dollar + 1):
             parts.append(_value(name[0], lookup, unset))
@@ -62,7 +65,7 @@ def _value(name: str, lookup: Callable[[str], str | None], unset: Callable[[str]
 
 
 def _braced(
-    template: str, start: int, lookup: Callable[[str], str | None], unset: Callable[[str], None]
+    template: str, start: int, lookup: Callable[[str], str | None], unset: Callable[[str], None], depth: int
 ) -> tuple[str, int]:
     """The value of the `${...}` at `start`, and where it ends."""
     end = _closing_brace(template, start)
@@ -79,12 +82,12 @@ def _braced(
     word = template[operator.end() : end]
     kind = operator[0][-1]
     if kind == "+":
-        return (substitute(word, lookup, unset) if is_set else ""), end + 1
+        return (substitute(word, lookup, unset, depth + 1) if is_set else ""), end + 1
     if is_set:
         return value or "", end + 1
     if kind == "-":
-        return substitute(word, lookup, unset), end + 1
-    message = substitute(word, lookup, unset)
+        return substitute(word, lookup, unset, depth + 1), end + 1
+    message = substitute(word, lookup, unset, depth + 1)
     raise RequiredVariable(f"required variable {name[0]} is missing a value" + (f": {message}" if message else ""))
 
 

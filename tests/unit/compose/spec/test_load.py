@@ -290,6 +290,24 @@ def _seconds() -> float:
     return time.process_time() - started
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("services: {a: {image: '" + "${A:-" * 3000 + "}" * 3000 + "'}}", "invalid interpolation"),
+        (
+            "services:\n" + "".join(f"  s{i}: {{extends: s{i + 1}}}\n" for i in range(500)) + "  s500: {image: x}\n",
+            "in a row",
+        ),
+        ("services: {a: {image: x, ports: [" + ", ".join(["'1-65535:1-65535'"] * 9) + "]}}", "more than 70000 ports"),
+        ("x-0: &a0 {k: v}\n" + "".join(f"x-{i}: &a{i} {{k: *a{i - 1}}}\n" for i in range(1, 500)), "levels deep"),
+        ("---\na: 1\n" * 2000, "more than 1000 documents"),
+    ],
+    ids=["variables", "extends", "ports", "aliases", "documents"],
+)
+def test_what_grows_without_bound_is_refused(text: str, message: str) -> None:
+    assert message in problems(text)[0].message
+
+
 WORDS = st.sampled_from(
     (
         *(
