@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from compose.cli import signals
-from compose.cli.context import Context, print_plan, warn
+from compose.cli.context import Context, print_plan
+from compose.cli.errors import warn
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 

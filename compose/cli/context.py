@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -46,6 +45,7 @@ class Context:
 
     def load(self, options: LoadOptions) -> Project:
         """Load the project and print what the loader warns of."""
+        from compose.cli.errors import warn
         from compose.spec.load import load
 
         project = load(options)
@@ -129,14 +129,6 @@ def check_services(context: Context, known: Sequence[str], services: Sequence[st
 def print_plan(plan: Plan) -> None:
     """Print a plan as text."""
     print(plan if plan else f"{plan.project}: nothing to do, all is as the file asks")
-
-
-def warn(message: str) -> None:
-    """Print a warning to stderr."""
-    from compose.cli.errors import uses_colour
-
-    start, end = ("\x1b[33m", "\x1b[0m") if uses_colour(sys.stderr) else ("", "")
-    print(f"{start}warning{end}: {message}", file=sys.stderr)
 
 
 def timeout_of(args: Args, key: str = "timeout") -> float | None:

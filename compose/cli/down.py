@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from compose.cli import signals
-from compose.cli.context import Context, print_plan, timeout_of, warn
+from compose.cli.context import Context, print_plan, timeout_of
+from compose.cli.errors import warn
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 

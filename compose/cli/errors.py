@@ -35,6 +35,12 @@ def report(error: BaseException, argv: Sequence[str] = ()) -> int:
     return 1
 
 
+def warn(message: str) -> None:
+    """Print a warning to stderr."""
+    start, end = ("\x1b[33m", "\x1b[0m") if uses_colour(sys.stderr) else ("", "")
+    print(f"{start}warning{end}: {message}", file=sys.stderr)
+
+
 def render(error: BaseException, *, colour: bool = False) -> str:
     """An error as text of several lines."""
     several = getattr(error, "errors", ())

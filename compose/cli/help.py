@@ -12,7 +12,7 @@ from typing import Any
 import click
 import typer
 
-from compose.cli.main import COMMANDS, GLOBAL, command_module
+from compose.cli.commands import COMMANDS, GLOBAL, command_module
 from compose.cli.options import Command, Option
 
 _SETTINGS: dict[str, Any] = {"help_option_names": ["-h", "--help"]}

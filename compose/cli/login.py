@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from compose.cli.context import Context, warn
+from compose.cli.context import Context
+from compose.cli.errors import warn
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 

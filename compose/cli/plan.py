@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from compose.cli.context import Context, print_plan, warn
+from compose.cli.context import Context, print_plan
+from compose.cli.errors import warn
 from compose.cli.options import Args, Command, Option
 from compose.cli.up import PLANNING, plan_options
 

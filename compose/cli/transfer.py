@@ -6,7 +6,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
-from compose.cli.context import warn
+from compose.cli.errors import warn
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 

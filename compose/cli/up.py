@@ -6,7 +6,8 @@ import time
 from typing import TYPE_CHECKING
 
 from compose.cli import signals
-from compose.cli.context import Context, print_plan, timeout_of, warn
+from compose.cli.context import Context, print_plan, timeout_of
+from compose.cli.errors import warn
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 

@@ -62,7 +62,7 @@ def test_the_container_side_imports_only_light_modules(module: str) -> None:
 
 @pytest.mark.parametrize("verb", ["ps", "logs", "exec", "down"])
 def test_commands_that_need_no_model_load_none(verb: str) -> None:
-    loaded = loaded_by(f"from compose.cli.main import command_module; command_module({verb!r})")
+    loaded = loaded_by(f"from compose.cli.commands import command_module; command_module({verb!r})")
     assert not loaded & {"pydantic", "networkx", "pyroute2", "typer", "rich"}
 
 
@@ -83,7 +83,7 @@ def test_every_make_target_that_a_document_names_exists(document: str) -> None:
 
 
 def test_every_command_that_the_readme_names_exists() -> None:
-    from compose.cli.main import COMMANDS
+    from compose.cli.commands import COMMANDS
 
     text = (ROOT / "README.md").read_text()
     listed = text.partition("**Commands**:")[2].partition("\n- ")[0]

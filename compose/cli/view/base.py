@@ -24,7 +24,7 @@ class Quiet:
     def sink(self, event: Event) -> None:
         """Print a warning; forget the rest."""
         if event.state == "warning":
-            from compose.cli.context import warn
+            from compose.cli.errors import warn
 
             warn(str(event.data.get("message", "")))
 

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from compose.cli.commands import COMMANDS, GLOBAL, command_module
 from compose.cli.help import markdown
-from compose.cli.main import COMMANDS, GLOBAL, command_module
 from compose.cli.options import Args, Command, HelpAsked, Option, UnknownOption, parse
 from engine.errors import InvalidInput
 

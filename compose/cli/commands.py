@@ -1,0 +1,78 @@
+"""Which commands there are, where each lives, and the options that go before them all."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from compose.cli.options import Command, Option
+from engine.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+COMMANDS = {
+    "build": "build",
+    "config": "config",
+    "convert": "config",
+    "create": "create",
+    "down": "down",
+    "exec": "exec_",
+    "image": "image",
+    "kill": "kill",
+    "login": "login",
+    "logout": "logout",
+    "logs": "logs",
+    "plan": "plan",
+    "ps": "ps",
+    "restart": "restart",
+    "start": "start",
+    "status": "status",
+    "stop": "stop",
+    "up": "up",
+    "version": "version",
+}
+"""Command → its module in this package."""
+
+GLOBAL = Command(
+    "umiak",
+    "Run Compose stacks without Docker.",
+    options=(
+        Option("-f", "--file", metavar="FILE", many=True, help="Compose file; repeat to merge several"),
+        Option("-p", "--project-name", metavar="NAME", help="Project name"),
+        Option("--profile", metavar="NAME", many=True, help="Profile to enable; repeatable"),
+        Option("--env-file", metavar="FILE", many=True, help="File of variables instead of .env; repeatable"),
+        Option("--project-directory", metavar="DIR", help="Directory that relative paths start from"),
+        Option(
+            "--progress",
+            metavar="TYPE",
+            choices=("auto", "tty", "plain", "json", "quiet"),
+            help="How to show progress: auto, tty, plain, json, quiet",
+        ),
+        Option(
+            "--ansi",
+            metavar="WHEN",
+            choices=("never", "always", "auto"),
+            help="When to use colours: never, always, auto",
+        ),
+        Option("--dry-run", help="Show what would be done, and do nothing"),
+        Option("--parallel", metavar="N", help="Most operations at a time (-1: no bound)"),
+        Option("--compatibility", help="Accepted for compatibility", hidden=True),
+        Option("--verbose", help="Accepted for compatibility", hidden=True),
+        Option("-v", "--version", help="Show the version"),
+    ),
+    words="COMMAND",
+    stops_at_word=True,
+)
+
+
+def command_module(name: str) -> ModuleType:
+    """Import a command's module. Raise InvalidInput, with the nearest name, where there is no such command."""
+    if name not in COMMANDS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, COMMANDS, n=1)
+        raise InvalidInput(
+            f'unknown command "{name}"', hint=f"did you mean {near[0]}?" if near else "see: umiak --help"
+        )
+    return importlib.import_module(f"compose.cli.{COMMANDS[name]}")
