@@ -190,10 +190,13 @@ class Engine:
     # -------------------------------------------------------------------------------------- images
 
     def build(self, request: BuildRequest, progress: Callable[[BuildEvent], None]) -> Image:
-        """Build an image from a Dockerfile."""
+        """Build an image from a Dockerfile. Base images that are missing here are pulled."""
         from engine.images.build.builder import build
 
-        return build(self.images, self.build_runner(), request, progress)
+        def pull(reference: str) -> Image:
+            return self.pull(reference, on_cancel=request.cancellation.on_cancel)
+
+        return build(self.images, self.build_runner(), request, progress, pull=pull)
 
     def bootstrap(
         self,

@@ -12,6 +12,7 @@ from engine.types import (
     NetworkInfo,
     NetworkSpec,
     PortBinding,
+    StepOptions,
     VolumeInfo,
     VolumeSpec,
 )
@@ -115,11 +116,11 @@ class BuildRunner(Protocol):
         cwd: str,
         user: str,
         output: Callable[[bytes], None],
-        network: bool = True,
         mounts: Sequence[Mount] = (),
-        extra_caps: Sequence[str] = (),
+        options: StepOptions | None = None,
     ) -> int:
         """Run `argv` (already with its shell) with `upper` over `layer_dirs` (lowest first); return its exit code.
 
-        stdout and stderr go to `output` as they come. The command runs with the limits and the filter of any container.
+        stdout and stderr go to `output` as they come. The command runs with the limits and the filter of any container, but
+        for what `options` say.
         """

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from engine.containers import OWNER_LABEL, Containers, Rootfs
 from engine.errors import Conflict, NotFound, Unavailable
 from engine.kernel import procfs
-from engine.types import ContainerSpec, LogRecord, Mount
+from engine.types import ContainerSpec, EndpointRequest, LogRecord, Mount, StepOptions
 
-PATH_ENV = "PATH="
+_NETWORK_MODES = {"default": "bridge", "none": "none", "host": "host"}
 
 
 class StepRunner:
@@ -34,11 +34,11 @@ class StepRunner:
         cwd: str,
         user: str,
         output: Callable[[bytes], None],
-        network: bool = True,
         mounts: Sequence[Mount] = (),
-        extra_caps: Sequence[str] = (),
+        options: StepOptions | None = None,
     ) -> int:
         """Run one command; return its exit code. See `BuildRunner`."""
+        options = options or StepOptions()
         spec = ContainerSpec(
             name=f"build-{secrets.token_hex(6)}",
             image="",
@@ -48,8 +48,12 @@ class StepRunner:
             working_dir=cwd or "/",
             user=user or None,
             mounts=tuple(mounts),
-            cap_add=tuple(extra_caps),
-            network_mode="bridge" if network else "none",
+            privileged=options.privileged,
+            extra_hosts=options.extra_hosts,
+            shm_size_bytes=options.shm_size_bytes,
+            ulimits=options.ulimits,
+            network_mode=_NETWORK_MODES.get(options.network, "networks"),
+            networks=() if options.network in _NETWORK_MODES else (EndpointRequest(options.network),),
         )
         info = self._containers.create(spec, Rootfs(tuple(layer_dirs), upper, work))
         try:

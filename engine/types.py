@@ -130,6 +130,8 @@ class ContainerSpec:
     domainname: str | None = None
     tty: bool = False
     stdin_open: bool = False
+    stdin_once: bool = False
+    """The input ends when its first client leaves, as `run` wants it; otherwise it stays open for the next one."""
     init: bool = False
     stop_signal: str | None = None
     stop_timeout_s: float | None = None
@@ -165,6 +167,17 @@ class ContainerSpec:
     cgroup_mode: str = ""
     cgroup_parent: str | None = None
     log: LogOptions = LogOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class StepOptions:
+    """How the command of a build runs. `network` is "default" (the engine's own), "none", "host" or a network's name."""
+
+    network: str = "default"
+    privileged: bool = False
+    extra_hosts: tuple[str, ...] = ()
+    shm_size_bytes: int | None = None
+    ulimits: tuple[Ulimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from engine.errors import InvalidInput, Unsupported
+from engine.errors import InvalidInput, NotFound, Unsupported
 from engine.images.changes import apply_changes
 from engine.images.config import MAX_JSON_BYTES, diff_ids, host_architecture, parse_json, timestamp
 from engine.images.layers import full_disk_explained
@@ -57,6 +57,34 @@ def load(store: ImageStore, path: str, *, progress: Progress | None = None) -> l
             )
         descriptors = _manifests(members, parse_json(index, "index.json"), _MAX_INDEX_DEPTH)
         return [_load_oci(store, members, descriptor, report) for descriptor in descriptors]
+
+
+def load_one(store: ImageStore, path: str, wanted: str | None = None) -> Image:
+    """Load one image of an OCI layout without giving it a name: the one of that tag or digest, else the only one. Raise NotFound."""
+    store.prepare()
+    with open_members(path, store.blobs.ingest) as members:
+        index = read_member(members, "index.json")
+        if index is None:
+            raise InvalidInput(f"{path} is not an OCI layout: it has no index.json")
+        found = _manifests(members, parse_json(index, "index.json"), _MAX_INDEX_DEPTH)
+        if wanted is not None:
+            found = [item for item in found if wanted in (item["digest"], *_tags(item))]
+        distinct = {item["digest"]: item for item in found}
+        if len(distinct) != 1:
+            count = "no image" if not distinct else f"{len(distinct)} images"
+            raise NotFound(
+                f"{path} has {count}" + (f" called {wanted!r}" if wanted else ""),
+                hint="name one: path:tag or path@digest",
+            )
+        (descriptor,) = distinct.values()
+        return _load_oci(store, members, {**descriptor, "annotations": None}, lambda _text, _done, _total: None)
+
+
+def _tags(descriptor: Mapping[str, Any]) -> list[str]:
+    """What a layout's entry is called, in full and by its tag alone."""
+    annotations = descriptor.get("annotations")
+    name = annotations.get("org.opencontainers.image.ref.name") if isinstance(annotations, dict) else None
+    return [name, name.rpartition(":")[2]] if isinstance(name, str) else []
 
 
 def import_rootfs(store: ImageStore, tar_path: str, reference: str, changes: Sequence[str] = ()) -> Image:

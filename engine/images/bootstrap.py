@@ -28,7 +28,7 @@ from engine.images.reference import Reference
 from engine.images.store import ImageStore
 from engine.images.tree import remove_tree
 from engine.ports import BuildRunner
-from engine.types import Image, Mount
+from engine.types import Image, Mount, StepOptions
 
 Progress = Callable[[str, int, int], None]
 
@@ -316,7 +316,7 @@ def _install(
         cwd="/",
         user="0:0",
         output=output,
-        network=False,
+        options=StepOptions(network="none"),
         mounts=[Mount("bind", DEBS, os.path.realpath(os.path.dirname(next(iter(paths.values())))), read_only=True)],
     )
     if code != 0:

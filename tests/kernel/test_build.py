@@ -16,11 +16,11 @@ import pytest
 
 from engine.errors import InvalidInput, NotFound, UmiakError
 from engine.images.archive import import_rootfs
-from engine.images.build import execute
+from engine.images.build import perform
 from engine.images.build.builder import BuildRequest, build
 from engine.images.build.cancel import Cancellation, Cancelled
 from engine.images.build.events import BuildEvent
-from engine.images.build.execute import BuildFailed
+from engine.images.build.perform import BuildFailed
 from engine.images.build.rootfs import mounted
 from engine.images.store import ImageStore
 from engine.kernel import mounts
@@ -152,7 +152,7 @@ class Workshop:
 
     def leftovers(self) -> list[str]:
         directory = self.base / "root" / "build"
-        return [name for name in os.listdir(directory) if name != ".lock"] if directory.exists() else []
+        return [name for name in os.listdir(directory) if name not in (".lock", "cache")] if directory.exists() else []
 
 
 @pytest.fixture
@@ -277,7 +277,7 @@ def test_what_a_command_writes_comes_as_it_is_written(workshop: Workshop) -> Non
 def test_only_the_end_of_a_long_output_is_kept(workshop: Workshop) -> None:
     found = workshop.fails("FROM busybox\nRUN seq 100000; exit 1")
     assert isinstance(found, BuildFailed)
-    assert found.output.splitlines() == [str(number) for number in range(100001 - execute.LAST_LINES, 100001)]
+    assert found.output.splitlines() == [str(number) for number in range(100001 - perform.LAST_LINES, 100001)]
 
 
 def test_nothing_is_left_when_a_build_is_interrupted(workshop: Workshop) -> None:

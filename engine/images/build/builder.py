@@ -10,81 +10,133 @@ _record     configuration and layers → image
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import InvalidInput, NotFound
+from engine.errors import InvalidInput, NotFound, UmiakError
+from engine.images.build.bases import BaseImages, Pull
 from engine.images.build.cache import BuildCache, Built
-from engine.images.build.cancel import Cancellation
-from engine.images.build.context import Context, explained, open_context
+from engine.images.build.context import explained, open_context
+from engine.images.build.contexts import Contexts
+from engine.images.build.download import Downloads
 from engine.images.build.events import BuildEvent
 from engine.images.build.execute import Executor
+from engine.images.build.git import is_git
 from engine.images.build.parse import MAX_DOCKERFILE_BYTES, Place, parse
-from engine.images.build.solve import Solver
-from engine.images.build.stages import Dockerfile, Stage, group
+from engine.images.build.perform import Tools
+from engine.images.build.request import BuildRequest
+from engine.images.build.runmounts import Grants
+from engine.images.build.solve import Solver, check_platform
+from engine.images.build.stages import Stage, group
+from engine.images.build.surroundings import ENTITLEMENTS, Surroundings
 from engine.images.build.work import SolvedStage
-from engine.images.build.workspace import remove_abandoned
+from engine.images.build.workspace import remove_abandoned, workspace
 from engine.images.config import host_architecture, timestamp
 from engine.types import Image
 
 if TYPE_CHECKING:
+    from engine.images.build.cacheio import CachePlace
     from engine.images.store import ImageStore
     from engine.ports import BuildRunner
 
+__all__ = ["BuildRequest", "build"]
+
 INLINE_NAME = "dockerfile_inline"
+_DOWNLOADS = "downloads"
 
-
-@dataclass(frozen=True, slots=True)
-class BuildRequest:
-    """What to build. `dockerfile` is relative to `context` (default `Dockerfile`); `dockerfile_inline` is its text instead.
-
-    An argument of value None is not given, so the Dockerfile's default holds. `target` is a stage's name or number.
-    `pull` asks for fresh base images, which a store without registries cannot fetch: what it has is used.
-    `cancellation` lets another thread give the build up: `build` then raises Cancelled.
-    """
-
-    context: str
-    dockerfile: str | None = None
-    dockerfile_inline: str | None = None
-    args: Mapping[str, str | None] = field(default_factory=dict)
-    labels: Mapping[str, str] = field(default_factory=dict)
-    tags: Sequence[str] = ()
-    target: str | None = None
-    no_cache: bool = False
-    pull: bool = False
-    cancellation: Cancellation = field(default_factory=Cancellation)
+Progress = Callable[[BuildEvent], None]
 
 
 def build(
-    store: ImageStore, runner: BuildRunner, request: BuildRequest, progress: Callable[[BuildEvent], None]
+    store: ImageStore,
+    runner: BuildRunner,
+    request: BuildRequest,
+    progress: Progress,
+    *,
+    pull: Pull | None = None,
 ) -> Image:
-    """Build an image, or find it unchanged in the cache, and give it its tags.
+    """Build an image, or find it unchanged in the cache, and give it its tags or put it where `output` says.
 
     Any number of builds may use one store at once. `progress` is called from the threads that work, one call at a time.
-    Raise BuildFailed when a RUN command fails; every error about the Dockerfile names file, line and column.
+    `pull` fetches base images that the store lacks. Raise BuildFailed when a RUN command fails; every error about the
+    Dockerfile names file, line and column.
     """
-    epoch = source_date_epoch()
-    text, name, path = _read_dockerfile(request)
-    dockerfile = group(parse(text, name), name)
-    target = dockerfile.target(request.target)
+    epoch = source_date_epoch(request.args)
     directory = os.path.join(store.paths.root, "build")
     remove_abandoned(directory)
-    context = open_context(request.context, path)
-    try:
-        solver = _solved(dockerfile, target, context, store, request)
+    cache = BuildCache(store, read=not request.no_cache, session=request.session)
+    with _local_context(request, directory) as context, _surroundings(store, request, context, pull) as surroundings:
+        solver, target = _solved(store, request, context, surroundings)
         _warn(solver, target, progress)
-        cache = BuildCache(store, read=not request.no_cache)
-        executor = Executor(solver.stages, cache, runner, context, directory, progress, epoch, request.cancellation)
-        built = executor.run(target.index)
-    finally:
-        context.close()
-    return _record(store, cache, solver.stages[target.index], built, request, epoch)
+        exports = _caches(request, cache, progress)
+        tools = Tools(
+            runner,
+            directory,
+            surroundings.downloads,
+            epoch,
+            Grants(request.secrets, request.ssh),
+            request.options,
+            request.cancellation,
+        )
+        built = Executor(solver.stages, cache, tools, progress).run(target.index)
+    solved = solver.stages[target.index]
+    for place in exports:
+        from engine.images.build.cacheio import export
+
+        export(store, place, list(solver.stages.values()) if place.is_full else [solved], cache)
+    return _delivered(store, cache, solved, built, request, epoch)
 
 
-def source_date_epoch() -> int | None:
-    """SOURCE_DATE_EPOCH, the time to date everything to. Raise InvalidInput if it is no number."""
-    text = os.environ.get("SOURCE_DATE_EPOCH")
+@contextmanager
+def _local_context(request: BuildRequest, directory: str) -> Iterator[str]:
+    """The directory of the build context; that of a repository lasts as long as the block."""
+    if not is_git(request.context):
+        yield request.context
+        return
+    from engine.images.build import git
+
+    source = git.find(request.context, request.cancellation)
+    with workspace(directory, []) as space, git.checked_out(source, space.path, request.cancellation) as path:
+        yield path
+
+
+@contextmanager
+def _surroundings(
+    store: ImageStore, request: BuildRequest, directory: str, pull: Pull | None
+) -> Iterator[Surroundings]:
+    for name in request.entitlements:
+        if name not in ENTITLEMENTS:
+            raise InvalidInput(
+                f"there is no entitlement {name!r}", hint=f"the entitlements are {', '.join(ENTITLEMENTS)}"
+            )
+    for platform in request.platforms:
+        check_platform(platform)
+    dockerfile = None if request.dockerfile_inline is not None else _dockerfile_path(request, directory)
+    bases = BaseImages(store, pull, always=request.pull)
+    with ExitStack() as stack:
+        main = open_context(directory, dockerfile)
+        stack.callback(main.close)
+        scratch = ""
+        if any(is_git(value) for value in request.named_contexts.values()):
+            scratch = stack.enter_context(workspace(os.path.join(store.paths.root, "build"), [])).path
+        contexts = stack.enter_context(
+            Contexts(main, request.named_contexts, store, bases, scratch, request.cancellation)
+        )
+        yield Surroundings(
+            contexts,
+            bases,
+            Downloads(os.path.join(store.paths.cache, _DOWNLOADS), request.cancellation),
+            request.cancellation,
+            request.options.network,
+            frozenset(request.entitlements),
+            frozenset(name.lower() for name in request.no_cache_filter),
+        )
+
+
+def source_date_epoch(args: Mapping[str, str | None]) -> int | None:
+    """SOURCE_DATE_EPOCH (a build argument, else a variable), the time to date everything to. Raise InvalidInput if it is no number."""
+    text = args.get("SOURCE_DATE_EPOCH") or os.environ.get("SOURCE_DATE_EPOCH")
     if not text:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 11:
@@ -92,22 +144,26 @@ def source_date_epoch() -> int | None:
     return int(text)
 
 
-def _read_dockerfile(request: BuildRequest) -> tuple[str, str, str | None]:
-    """The text, the name to show in places, and the path, if it is a file."""
+def _dockerfile_path(request: BuildRequest, directory: str) -> str:
+    return os.path.join(directory, request.dockerfile or "Dockerfile")
+
+
+def read_dockerfile(request: BuildRequest, directory: str) -> tuple[str, str]:
+    """The text, and the name to show in places. Raise NotFound with a hint."""
     if request.dockerfile_inline is not None:
-        return request.dockerfile_inline, INLINE_NAME, None
-    path = os.path.join(request.context, request.dockerfile or "Dockerfile")
-    name = _shown(path)
+        return request.dockerfile_inline, INLINE_NAME
+    path = _dockerfile_path(request, directory)
+    name = _shown(path) if directory == request.context else request.dockerfile or "Dockerfile"
     try:
         with open(path, "rb") as file:
             data = file.read(MAX_DOCKERFILE_BYTES + 1)
     except FileNotFoundError as error:
-        raise NotFound(f"there is no {name}", hint=_dockerfile_hint(request)) from error
+        raise NotFound(f"there is no {name}", hint=_dockerfile_hint(request, directory)) from error
     except OSError as error:
         raise explained(error, f"cannot read {name}") from error
     if len(data) > MAX_DOCKERFILE_BYTES:
         raise InvalidInput(f"{name} is larger than {MAX_DOCKERFILE_BYTES >> 20} MiB", hint="this is no Dockerfile")
-    return data.decode("utf-8", "replace"), name, path
+    return data.decode("utf-8", "replace"), name
 
 
 def _shown(path: str) -> str:
@@ -117,29 +173,33 @@ def _shown(path: str) -> str:
     return path if relative.startswith("..") else relative
 
 
-def _dockerfile_hint(request: BuildRequest) -> str:
-    if not os.path.isdir(request.context):
+def _dockerfile_hint(request: BuildRequest, directory: str) -> str:
+    if not os.path.isdir(directory):
         return f"the build context {request.context} does not exist"
     from difflib import get_close_matches
 
-    close = get_close_matches(request.dockerfile or "Dockerfile", os.listdir(request.context), n=1)
+    close = get_close_matches(request.dockerfile or "Dockerfile", os.listdir(directory), n=1)
     return (
         f"did you mean {close[0]}?" if close else "the path counts from the build context; name another with dockerfile"
     )
 
 
 def _solved(
-    dockerfile: Dockerfile, target: Stage, context: Context, store: ImageStore, request: BuildRequest
-) -> Solver:
+    store: ImageStore, request: BuildRequest, directory: str, surroundings: Surroundings
+) -> tuple[Solver, Stage]:
+    """Parse the Dockerfile and work out the stages that the target needs."""
     for name, value in request.args.items():
         if "\0" in name or "\0" in (value or ""):
             raise InvalidInput(f"the build argument {name!r} holds a NUL byte")
+    text, name = read_dockerfile(request, directory)
+    dockerfile = group(parse(text, name), name)
+    target = dockerfile.target(request.target)
     try:
-        solver = Solver(dockerfile, context, store, request.args)
+        solver = Solver(dockerfile, store, request.args, surroundings)
         solver.solve(target)
     except OSError as error:
-        raise explained(error, f"cannot read the build context {context.directory}") from error
-    return solver
+        raise explained(error, f"cannot read the build context {request.context}") from error
+    return solver, target
 
 
 def _warn(solver: Solver, target: Stage, progress: Callable[[BuildEvent], None]) -> None:
@@ -151,14 +211,62 @@ def _warn(solver: Solver, target: Stage, progress: Callable[[BuildEvent], None])
         progress(BuildEvent("warning", target.name, 0, 0, text, str(place)))
 
 
-def _record(
+def _caches(request: BuildRequest, cache: BuildCache, progress: Progress) -> list[CachePlace]:
+    """Open the caches to read, and return those to write. One that cannot be used is a warning: the build needs none."""
+    if not request.cache_from and not request.cache_to:
+        return []
+    from engine.images.build.cacheio import ImportedCache, read_place
+
+    places: list[CachePlace] = []
+    for texts, key in ((request.cache_from, "src"), (request.cache_to, "dest")):
+        for text in texts:
+            try:
+                place = read_place(text, key)
+                if key == "dest":
+                    places.append(place)
+                else:
+                    cache.imports.append(ImportedCache(place.directory))
+            except UmiakError as error:
+                progress(BuildEvent("warning", "", 0, 0, f"{error.message}: it is not used", ""))
+    return places
+
+
+def _delivered(
     store: ImageStore, cache: BuildCache, stage: SolvedStage, built: Built, request: BuildRequest, epoch: int | None
+) -> Image:
+    """Record the image, and write it where the caller wants it. Only an image that stays in the store gets its names there."""
+    output = request.output
+    if output is None or output.is_image:
+        return _record(store, cache, stage, built, request.tags, request.labels, epoch)
+    image = _record(store, cache, stage, built, (), request.labels, epoch)
+    if not image.tags:
+        cache.keep(image.id)
+    if output.kind in ("local", "tar"):
+        from engine.images.build.outputs import write_files
+
+        with workspace(os.path.join(store.paths.root, "build"), []) as space:
+            write_files(output, store.layer_dirs(image), space.empty)
+    else:
+        from engine.images.build.outputs import write_image
+
+        write_image(output, store, image, request.tags)
+    return image
+
+
+def _record(
+    store: ImageStore,
+    cache: BuildCache,
+    stage: SolvedStage,
+    built: Built,
+    tags: Sequence[str],
+    labels: Mapping[str, str],
+    epoch: int | None,
 ) -> Image:
     """Make the image. The same steps with the same configuration give the same image, so nothing is written a second time."""
     base: dict[str, Any] = store.config_json(stage.base.id) if stage.base else {}
     history, created = _history(stage, built, base, epoch)
-    if request.labels:
-        stage.settings.set_labels(request.labels)
+    if labels:
+        stage.settings.set_labels(labels)
     document = {
         "created": created,
         "architecture": base.get("architecture") or host_architecture(),
@@ -170,7 +278,7 @@ def _record(
         document["variant"] = base["variant"]
     if stage.settings.author:
         document["author"] = stage.settings.author
-    return cache.image(document, built, request.tags)
+    return cache.image(document, built, tags)
 
 
 def _history(

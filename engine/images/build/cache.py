@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import Conflict, NotFound
@@ -21,6 +22,8 @@ from engine.images.reference import Reference
 from engine.types import Image
 
 if TYPE_CHECKING:
+    from engine.images.build.cacheio import ImportedCache
+    from engine.images.build.work import Step
     from engine.images.store import ImageStore, LayerRef
 
 CACHE_LABEL = "io.umiak.build-cache"
@@ -52,23 +55,65 @@ def key_of(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class Session:
+    """What builds of one command have in common: a step that several of them have is carried out once, whatever `--no-cache` says."""
+
+    def __init__(self) -> None:
+        self._fresh: dict[str, str] = {}
+        self._turns: dict[str, Lock] = {}
+        self._lock = Lock()
+
+    def lock(self, key: str) -> Lock:
+        """The lock under which the step of that key is carried out."""
+        with self._lock:
+            return self._turns.setdefault(key, Lock())
+
+    def made(self, key: str) -> str | None:
+        """The image that this session has made for a key."""
+        return self._fresh.get(key)
+
+    def remember(self, key: str, image_id: str) -> None:
+        """Note the image that was made for a key."""
+        self._fresh[key] = image_id
+
+
 class BuildCache:
     """The table `build_cache` of one store. With `read` false it is only added to."""
 
-    def __init__(self, store: ImageStore, *, read: bool = True) -> None:
+    def __init__(self, store: ImageStore, *, read: bool = True, session: Session | None = None) -> None:
         self.store = store
         self.read = read
-        self._fresh: dict[str, str] = {}
+        self.session = session or Session()
+        self.imports: list[ImportedCache] = []
         self._refs: dict[str, LayerRef] = {}
 
-    def known(self, keys: Iterable[str]) -> dict[str, str]:
-        """Which of these keys lead to an image: key → image ID."""
-        wanted = list(keys)
-        found = {key: self._fresh[key] for key in wanted if key in self._fresh}
-        if self.read:
-            for start in range(0, len(wanted), _QUERY_KEYS):
-                found.update(self._stored(wanted[start : start + _QUERY_KEYS]))
+    def known(self, steps: Iterable[Step]) -> dict[str, str]:
+        """The steps whose results are there: key → image ID."""
+        found: dict[str, str] = {}
+        wanted: list[str] = []
+        for step in steps:
+            made = self.session.made(step.key)
+            if made is not None:
+                found[step.key] = made
+            elif self.read and not step.refresh and step.work is not None:
+                wanted.append(step.key)
+        for start in range(0, len(wanted), _QUERY_KEYS):
+            found.update(self._stored(wanted[start : start + _QUERY_KEYS]))
         return found
+
+    def find(self, key: str, *, refresh: bool = False) -> str | None:
+        """The image for one key."""
+        made = self.session.made(key)
+        if made is None and self.read and not refresh:
+            return self._stored([key]).get(key)
+        return made
+
+    def import_steps(self, steps: Sequence[Step]) -> None:
+        """Take over from imported caches what these steps lack here."""
+        if self.imports and self.read:
+            wanted = [step.key for step in steps if step.work is not None and not step.refresh]
+            for imported in self.imports:
+                imported.take(self, [key for key in wanted if key not in self._stored(wanted)])
 
     def _stored(self, keys: Sequence[str]) -> dict[str, str]:
         marks = ",".join("?" * len(keys))
@@ -82,8 +127,8 @@ class BuildCache:
         return {row["key"]: row["image_id"] for row in rows}
 
     def fresh(self, key: str) -> str | None:
-        """The image that this build itself has made for a key."""
-        return self._fresh.get(key)
+        """The image that this session itself has made for a key."""
+        return self.session.made(key)
 
     def load(self, image_id: str) -> Built | None:
         """What a cached image holds; None if it is gone meanwhile."""
@@ -98,8 +143,16 @@ class BuildCache:
     def adopt(self, upper: str) -> str:
         """Make a layer of what a step wrote; return its diff ID."""
         ref = self.store.add_layer_from_upper(upper)
-        self._refs[ref.diff_id] = ref
+        self.hold(ref)
         return ref.diff_id
+
+    def hold(self, ref: LayerRef) -> None:
+        """Note a layer that was added to the store for this build."""
+        self._refs[ref.diff_id] = ref
+
+    def results(self, steps: Sequence[Step]) -> dict[str, str]:
+        """What these steps led to, whether it was read or made: key → image ID."""
+        return self._stored([step.key for step in steps])
 
     def refs(self, layers: Iterable[str]) -> list[LayerRef]:
         """The layers as `ImageStore.add_image` wants them."""
@@ -132,7 +185,14 @@ class BuildCache:
             )
         except sqlite3.IntegrityError as error:
             raise Conflict("the build's cache was removed while it was running", hint="build again") from error
-        self._fresh[key] = image.id
+        self.session.remember(key, image.id)
+
+    def keep(self, image_id: str) -> None:
+        """Make an image without a name part of the cache: hidden, and pruned with it."""
+        self.store.state.execute(
+            "INSERT OR REPLACE INTO build_cache (key, image_id, used_at) VALUES (?, ?, ?)",
+            (key_of("image", image_id), image_id, time.time()),
+        )
 
     def image(self, document: Mapping[str, Any], built: Built, tags: Sequence[str]) -> Image:
         """Record the finished image. If it is there already under these names, that is all: a cached build writes nothing."""
@@ -147,3 +207,13 @@ class BuildCache:
         for tag in tags:
             self.store.tag(image.id, tag)
         return self.store.resolve(image.id)
+
+
+def prune(store: ImageStore, *, keep_bytes: int | None = None, older_than_s: float | None = None) -> tuple[int, int]:
+    """Remove what builds keep: results of steps, cache mounts, downloads. Return how many there were, and the bytes freed.
+
+    `older_than_s` spares what was used in that time, `keep_bytes` the latest used up to that much. What a running build holds stays.
+    """
+    from engine.images.build.prune import prune as act
+
+    return act(store, keep_bytes=keep_bytes, older_than_s=older_than_s)

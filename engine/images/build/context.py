@@ -12,7 +12,7 @@ import os
 import posixpath
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from engine.errors import Conflict, Denied, InvalidInput, KernelError, NotFound, UmiakError, Unavailable
@@ -138,6 +138,10 @@ class Tree:
         """Whom a copy of this entry belongs to unless --chown says otherwise."""
         return entry.stat.st_uid, entry.stat.st_gid
 
+    def modified_ns(self, entry: TreeEntry) -> int:
+        """When a copy of this entry was last modified, in nanoseconds."""
+        return entry.stat.st_mtime_ns
+
     def xattrs(self, entry: TreeEntry) -> dict[str, bytes]:
         """The extended attributes that a copy keeps: those an image layer may carry."""
         if stat.S_IFMT(entry.stat.st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
@@ -156,32 +160,66 @@ class Tree:
     def check(self, path: str, found: os.stat_result) -> None:
         """Raise Conflict if a file is no longer what it was when it was hashed."""
 
-    def matches(self, pattern: str) -> list[Match]:
-        """What a COPY source means. A pattern may match nothing; a plain path is returned whether it exists or not."""
+    def matches(self, pattern: str, *, parents: bool = False) -> list[Match]:
+        """What a COPY source means. A pattern may match nothing; a plain path is returned whether it exists or not.
+
+        With `parents` a match's name is its path from the root, or from `/./` in the pattern on; and `**` spans directories.
+        """
+        kept_from = _kept_from(pattern) if parents else 0
         parts = [part for part in pattern.split("/") if part not in ("", ".")]
         plain = next((index for index, part in enumerate(parts) if _WILDCARD.search(part)), len(parts))
         start = self.follow("/".join(re.sub(r"\\(.)", r"\1", part) for part in parts[:plain]))
         found = [start]
         for part in parts[plain:]:
-            regex = _component_regex(part)
-            found = [
-                child.path
-                for above in found
-                for child in self._directory(above)
-                if regex.fullmatch(posixpath.basename(child.path))
-                and (self.rules.has_exceptions or not self.rules.ignores(child.path))
-            ]
+            found = self._below(found, part, deep=parents and part == "**")
+        if parents:
+            return [Match("/".join(path.split("/")[kept_from:]), path) for path in found]
         if plain == len(parts):
             return [Match(posixpath.basename(pattern.rstrip("/")), start)]
         return [Match(posixpath.basename(path), self.follow(path)) for path in found]
+
+    def _below(self, found: list[str], part: str, *, deep: bool) -> list[str]:
+        """The paths below `found` that one component of a pattern means."""
+        if deep:
+            inside = (entry for above in found for entry in self.walk(above))
+            return list(dict.fromkeys([*found, *(entry.path for entry in inside if stat.S_ISDIR(entry.stat.st_mode))]))
+        regex = _component_regex(part)
+        return [
+            child.path
+            for above in found
+            for child in self._directory(above)
+            if regex.fullmatch(posixpath.basename(child.path))
+            and (self.rules.has_exceptions or not self.rules.ignores(child.path))
+        ]
 
     def _directory(self, path: str) -> list[TreeEntry]:
         found = self.lstat(path)
         return self.children(path) if found is not None and stat.S_ISDIR(found.st_mode) else []
 
 
+def _kept_from(pattern: str) -> int:
+    """How many components of a path `COPY --parents` drops: those before `/./`."""
+    before, pivot, _ = pattern.partition("/./")
+    if not pivot:
+        return 0
+    if "**" in before.split("/"):
+        raise InvalidInput(f"cannot read {pattern!r}: ** stands before /./")
+    return len([part for part in before.split("/") if part not in ("", ".")])
+
+
 def _is_kept(key: str) -> bool:
     return key.startswith(_KEPT_XATTRS) and not key.startswith("user.overlay.")
+
+
+def without(entries: Iterable[TreeEntry], path: str, exclude: IgnoreRules | None) -> Iterator[TreeEntry]:
+    """Leave out what `COPY --exclude` names: patterns count from `path`, or are for the name of a file copied itself."""
+    for entry in entries:
+        if exclude is not None:
+            inside = entry.path.removeprefix(path).lstrip("/")
+            is_file = not inside and not stat.S_ISDIR(entry.stat.st_mode)
+            if exclude.ignores(posixpath.basename(path) if is_file else inside):
+                continue
+        yield entry
 
 
 def has_wildcard(pattern: str) -> bool:
@@ -237,10 +275,10 @@ class Context(Tree):
         if known is not None and known[0] != _stamp(found):
             raise Conflict(f"{path} changed while the build was running", hint="build again")
 
-    def digest(self, path: str) -> str:
-        """The content hash of a path and all below it."""
+    def digest(self, path: str, exclude: IgnoreRules | None = None) -> str:
+        """The content hash of a path and all below it, without what `exclude` names (relative to the path)."""
         whole = hashlib.sha256()
-        for entry in self.walk(path):
+        for entry in without(self.walk(path), path, exclude):
             mode = entry.stat.st_mode
             name = os.fsencode(entry.path.removeprefix(path).lstrip("/"))
             if stat.S_ISREG(mode):

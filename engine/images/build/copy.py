@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import posixpath
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
 
 from engine.errors import InvalidInput
-from engine.images.build.context import Match, Tree, TreeEntry
+from engine.images.build.context import Match, Tree, TreeEntry, without
+from engine.images.build.ignore import IgnoreRules
+from engine.images.build.modes import ModeChange
 
 _DIRECTORY_MODE = 0o755
 _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -25,10 +27,11 @@ _Made = TypeVar("_Made")
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """`owner` and `mode` None keep what the source has."""
+    """`owner` and `mode` None keep what the source has. `exclude` names what is not copied, relative to each source."""
 
     owner: tuple[int, int] | None = None
-    mode: int | None = None
+    mode: ModeChange | None = None
+    exclude: IgnoreRules | None = None
 
 
 class Copier:
@@ -48,25 +51,62 @@ class Copier:
 
     def copy(self, source: Tree, match: Match, destination: str, *, into_directory: bool) -> None:
         """Copy one match from `source`. `into_directory` says that the destination was written as a directory."""
-        path = match.path
-        entries = source.walk(path)
+        entries = source.walk(match.path)
         first = next(entries, None)
         if first is None:
-            raise InvalidInput(f"/{path} does not exist")
+            raise InvalidInput(f"/{match.path} does not exist")
         target = self.root.follow(destination)
-        found = self.root.lstat(target)
         if stat.S_ISDIR(first.stat.st_mode):
             self.make_directories(target)
-        else:
-            if into_directory or (found is not None and stat.S_ISDIR(found.st_mode)):
-                self.make_directories(target)
-                target = posixpath.join(target, match.name)
-            self.make_directories(posixpath.dirname(target))
-            self._put(source, first, target)
+            self._copy_below(source, match.path, entries, target)
             return
+        found = self.root.lstat(target)
+        if into_directory or (found is not None and stat.S_ISDIR(found.st_mode)):
+            self.make_directories(target)
+            target = posixpath.join(target, match.name)
+        self._copy_file(source, first, target)
+
+    def copy_with_parents(self, source: Tree, match: Match, destination: str) -> None:
+        """Copy one match to its name (a path) below the destination, with the directories above it as they are in the source."""
+        entries = source.walk(match.path)
+        first = next(entries, None)
+        if first is None:
+            raise InvalidInput(f"/{match.path} does not exist")
+        target = self.root.follow(destination)
+        self.make_directories(target)
+        dropped = match.path.removesuffix(match.name).rstrip("/")
+        is_directory = stat.S_ISDIR(first.stat.st_mode)
+        above = match.name if is_directory else posixpath.dirname(match.name)
+        made = []
+        for name in _prefixes(above):
+            path = posixpath.join(dropped, name)
+            found = source.lstat(path)
+            assert found is not None
+            entry = TreeEntry(path, found)
+            below = posixpath.join(target, name)
+            if self.root.lstat(below) is None:
+                self._put(source, entry, below)
+                made.append((entry, below))
+        if is_directory:
+            self._copy_below(source, match.path, entries, posixpath.join(target, match.name))
+        else:
+            self._copy_file(source, first, posixpath.join(target, match.name))
+        for entry, below in reversed(made):
+            self._set_metadata(source, entry, below)
+
+    def _copy_file(self, source: Tree, entry: TreeEntry, target: str) -> None:
+        for wanted in without([entry], entry.path, self.options.exclude):
+            self.make_directories(posixpath.dirname(target))
+            self._put(source, wanted, target)
+
+    def _copy_below(self, source: Tree, path: str, entries: Iterable[TreeEntry], target: str) -> None:
+        """Copy what is in a directory into one that exists."""
+        exclude = self.options.exclude
         directories: list[tuple[TreeEntry, str]] = []
-        for entry in entries:
+        for entry in without(entries, path, exclude):
             below = posixpath.join(target, entry.path[len(path) :].lstrip("/"))
+            if exclude is not None and exclude.has_exceptions:
+                self.make_directories(posixpath.dirname(below))
             self._put(source, entry, below)
             if stat.S_ISDIR(entry.stat.st_mode):
                 directories.append((entry, below))
@@ -87,7 +127,7 @@ class Copier:
             with os.fdopen(os.dup(fd), "wb") as file:
                 file.write(content)
             os.fchown(fd, *(self.options.owner or (0, 0)))
-            os.fchmod(fd, 0o644 if self.options.mode is None else self.options.mode)
+            os.fchmod(fd, self._changed(0o644, is_directory=False))
         finally:
             os.close(fd)
 
@@ -166,7 +206,8 @@ class Copier:
         os.fchmod(fd, self._mode(entry))
         for key, value in source.xattrs(entry).items():
             os.setxattr(fd, key, value)
-        os.utime(fd, ns=(entry.stat.st_mtime_ns, entry.stat.st_mtime_ns))
+        modified = source.modified_ns(entry)
+        os.utime(fd, ns=(modified, modified))
 
     def _set_metadata(self, source: Tree, entry: TreeEntry, target: str) -> None:
         parent, name = self._at(target)
@@ -175,11 +216,15 @@ class Copier:
             os.chmod(name, self._mode(entry), dir_fd=parent)
         for key, value in source.xattrs(entry).items():
             os.setxattr(f"/proc/self/fd/{parent}/{name}", key, value, follow_symlinks=False)
-        times = (entry.stat.st_mtime_ns, entry.stat.st_mtime_ns)
-        os.utime(name, ns=times, dir_fd=parent, follow_symlinks=False)
+        modified = source.modified_ns(entry)
+        os.utime(name, ns=(modified, modified), dir_fd=parent, follow_symlinks=False)
 
     def _mode(self, entry: TreeEntry) -> int:
-        return stat.S_IMODE(entry.stat.st_mode) if self.options.mode is None else self.options.mode
+        return self._changed(stat.S_IMODE(entry.stat.st_mode), is_directory=stat.S_ISDIR(entry.stat.st_mode))
+
+    def _changed(self, mode: int, *, is_directory: bool) -> int:
+        change = self.options.mode
+        return mode if change is None else change.apply(mode, is_directory=is_directory)
 
     def _create(self, target: str, make: Callable[[], _Made]) -> _Made:
         """Make a file, link or node, in place of what stands there unless that is a directory."""
@@ -207,3 +252,10 @@ class Copier:
         if self._parent is not None:
             os.close(self._parent[1])
             self._parent = None
+
+
+def _prefixes(path: str) -> Iterator[str]:
+    """`a`, `a/b`, `a/b/c` of `a/b/c`."""
+    parts = path.split("/") if path else []
+    for count in range(1, len(parts) + 1):
+        yield "/".join(parts[:count])

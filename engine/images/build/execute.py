@@ -3,53 +3,27 @@
 from __future__ import annotations
 
 import os
-import stat
-import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager
+from threading import Lock
 
-from engine.errors import InvalidInput, NotFound, UmiakError
-from engine.images.build import addtar
 from engine.images.build.cache import BuildCache, Built, Made
-from engine.images.build.cancel import Cancellation, Cancelled, Stoppable
-from engine.images.build.context import Context, Match, Tree, explained, has_wildcard
-from engine.images.build.copy import Copier, CopyOptions
+from engine.images.build.cancel import Cancelled, Stoppable
+from engine.images.build.context import explained
 from engine.images.build.events import BuildEvent, BuildEventKind
 from engine.images.build.parse import located
-from engine.images.build.rootfs import mounted
-from engine.images.build.work import (
-    CopyWork,
-    FromContext,
-    FromStage,
-    MakeDirectoryWork,
-    RunWork,
-    SolvedStage,
-    Step,
-)
-from engine.images.build.workspace import Workspace, date_back, remove_mount_points, workspace
+from engine.images.build.perform import Performer, Tools
+from engine.images.build.work import CopyWork, FromContext, FromStage, SolvedStage, Source, Step
+from engine.images.build.workspace import date_back, workspace
 from engine.images.config import timestamp
 
-if TYPE_CHECKING:
-    from engine.ports import BuildRunner
-
-LAST_LINES = 20
-_LAST_BYTES = 16 << 10
-
-
-class BuildFailed(UmiakError):
-    """A RUN command ended with something else than 0. `output` is the end of what it wrote."""
-
-    def __init__(self, message: str, *, output: str, hint: str | None = None, place: str | None = None) -> None:
-        super().__init__(message, hint=hint, place=place)
-        self.output = output
+_TURN_POLL_S = 0.1
 
 
 class Executor:
-    """Carries out solved stages. `epoch` is SOURCE_DATE_EPOCH, the time that everything made is dated to.
+    """Carries out solved stages.
 
     A cancelled build stops before its next step, at the next output, and at once where the runner is `Stoppable`.
     """
@@ -58,31 +32,28 @@ class Executor:
         self,
         stages: dict[int, SolvedStage],
         cache: BuildCache,
-        runner: BuildRunner,
-        context: Context,
-        directory: str,
+        tools: Tools,
         progress: Callable[[BuildEvent], None],
-        epoch: int | None,
-        cancellation: Cancellation,
     ) -> None:
         self.stages = stages
         self.cache = cache
-        self.runner = runner
-        self.context = context
-        self.directory = directory
+        self.tools = tools
         self.progress = progress
-        self.epoch = epoch
+        self._performer = Performer(
+            tools, self._layers_of, lambda step, piece: self._tell(step, "output", output=piece)
+        )
         self._results: dict[int, Future[Built]] = {}
         self._told: set[tuple[object, str]] = set()
-        self._key_locks: dict[str, threading.Lock] = {}
-        self._lock = threading.Lock()
-        self._cancellation = cancellation
-        if isinstance(runner, Stoppable):
-            cancellation.on_cancel(runner.stop)
+        self._lock = Lock()
+        self._cancellation = tools.cancellation
+        if isinstance(tools.runner, Stoppable):
+            self._cancellation.on_cancel(tools.runner.stop)
 
     def run(self, target: int) -> Built:
         """Carry out a stage and what it needs."""
-        known = self.cache.known(step.key for stage in self.stages.values() for step in stage.steps)
+        steps = [step for stage in self.stages.values() for step in stage.steps]
+        self.cache.import_steps(steps)
+        known = self.cache.known(steps)
         needed = self._needed(target, known)
         if len(needed) == 1:
             return self._build(target)
@@ -106,8 +77,7 @@ class Executor:
                 continue
             found.add(index)
             for step in self.stages[index].steps[self._first_unknown(self.stages[index], known) :]:
-                if isinstance(step.work, CopyWork) and isinstance(step.work.source, FromStage):
-                    pending.append(step.work.source.stage)
+                pending += step.stages_used
         return sorted(found)
 
     @staticmethod
@@ -147,7 +117,7 @@ class Executor:
 
     def _cached(self, stage: SolvedStage) -> tuple[Built, int]:
         """The result of the last cached step, and the index of the step after it."""
-        known = self.cache.known(step.key for step in stage.steps if step.work is not None)
+        known = self.cache.known(step for step in stage.steps if step.work is not None)
         while known:
             position = self._first_unknown(stage, known)
             if position == 0:
@@ -159,10 +129,8 @@ class Executor:
         return Built(stage.base.layers if stage.base else (), ()), 0
 
     def _once(self, step: Step, before: Built) -> Built:
-        """Carry out a step unless another stage has just done the same one."""
-        with self._lock:
-            lock = self._key_locks.setdefault(step.key, threading.Lock())
-        with lock:
+        """Carry out a step unless another stage, or another build of the same session, has just done the same one."""
+        with self._turn(step.key):
             image_id = self.cache.fresh(step.key)
             built = self.cache.load(image_id) if image_id else None
             if built is not None:
@@ -170,122 +138,77 @@ class Executor:
                 return built
             return self._timed(step, before)
 
+    @contextmanager
+    def _turn(self, key: str) -> Iterator[None]:
+        lock = self.cache.session.lock(key)
+        while not lock.acquire(timeout=_TURN_POLL_S):
+            self._cancellation.check()
+        try:
+            yield
+        finally:
+            lock.release()
+
     def _timed(self, step: Step, before: Built) -> Built:
         self._cancellation.check()
         self._tell(step, "started")
         start = time.monotonic()
         try:
-            layers = self._work(step, before.layers)
+            with _explained(step):
+                layers = self._layers_after(step, before.layers)
         except BaseException:
             self._tell(step, "failed", seconds=time.monotonic() - start)
             raise
-        made = Made(
-            timestamp(time.time() if self.epoch is None else self.epoch), step.created_by, layers != before.layers
-        )
-        built = Built(layers, (*before.made, made))
+        built = Built(layers, (*before.made, self._made(step, layers != before.layers)))
         self.cache.add(step.key, built)
         self._tell(step, "done", seconds=time.monotonic() - start)
         return built
 
-    def _work(self, step: Step, layers: tuple[str, ...]) -> tuple[str, ...]:
+    def _made(self, step: Step, has_layer: bool) -> Made:
+        epoch = self.tools.epoch
+        return Made(timestamp(time.time() if epoch is None else epoch), step.created_by, has_layer)
+
+    def _layers_after(self, step: Step, layers: tuple[str, ...]) -> tuple[str, ...]:
+        if isinstance(step.work, CopyWork) and step.work.link_key is not None:
+            return (*layers, *self._linked(step, step.work.link_key, layers))
+        return (*layers, *self._layer(step, self._layer_dirs(layers)))
+
+    def _linked(self, step: Step, key: str, layers: tuple[str, ...]) -> tuple[str, ...]:
+        """The layer of a `--link`: made on nothing, so that it serves on top of whatever lies below."""
+        with self._turn(key):
+            image_id = self.cache.find(key, refresh=step.refresh)
+            built = self.cache.load(image_id) if image_id else None
+            if built is None:
+                made = self._layer(step, [], self._layer_dirs(layers))
+                built = Built(made, (self._made(step, bool(made)),))
+                self.cache.add(key, built)
+        return built.layers
+
+    def _layer(self, step: Step, lower: list[str], owners: list[str] | None = None) -> tuple[str, ...]:
         """Do what a step says in a fresh upper directory, and make a layer of it if anything was written."""
-        lower = self._layer_dirs(layers)
-        with _explained(step), workspace(self.directory, lower) as space:
-            match step.work:
-                case RunWork():
-                    self._run(step, step.work, lower, space)
-                    remove_mount_points(space.upper, lower)
-                case CopyWork():
-                    self._copy(step.work, lower, space)
-                case MakeDirectoryWork():
-                    self._make_directory(step.work, lower, space)
+        with workspace(self.tools.directory, lower) as space:
+            self._performer.perform(step, lower, space, owners)
             if not os.listdir(space.upper):
-                return layers
-            if self.epoch is not None:
-                date_back(space.upper, self.epoch)
-            return (*layers, self.cache.adopt(space.upper))
+                return ()
+            if self.tools.epoch is not None:
+                date_back(space.upper, self.tools.epoch)
+            return (self.cache.adopt(space.upper),)
 
     def _layer_dirs(self, layers: Sequence[str]) -> list[str]:
         """The layers' directories, lowest first. Of one that occurs twice the upper counts; overlayfs would refuse both."""
         distinct = list(dict.fromkeys(reversed(layers)))
         return [self.cache.store.layer_dir(diff_id) for diff_id in reversed(distinct)]
 
-    def _run(self, step: Step, work: RunWork, lower: list[str], space: Workspace) -> None:
-        tail: deque[bytes] = deque()
-        size = 0
-
-        def output(piece: bytes) -> None:
-            # An empty piece is the runner asking whether to go on.
-            nonlocal size
-            self._cancellation.check()
-            if piece:
-                tail.append(piece)
-                size += len(piece)
-                while size - len(tail[0]) > _LAST_BYTES:
-                    size -= len(tail.popleft())
-                self._tell(step, "output", output=piece)
-
-        code = self.runner(
-            layer_dirs=lower or [space.empty],
-            upper=space.upper,
-            work=space.work,
-            argv=work.argv,
-            env=work.env,
-            cwd=work.cwd,
-            user=work.user,
-            output=output,
-        )
-        self._cancellation.check()
-        if code != 0:
-            raise _run_failed(step, code, b"".join(tail))
-
-    def _copy(self, work: CopyWork, lower: list[str], space: Workspace) -> None:
-        with ExitStack() as stack:
-            root = Tree(stack.enter_context(mounted(lower, space.empty, space.upper, space.work)))
-            source, matches = self._source(work, space, stack)
-            owner = None if work.chown is None else owner_in(root, work.chown)
-            copier = stack.enter_context(Copier(root, CopyOptions(owner, work.mode)))
-            if len(matches) > 1 and not work.into_directory:
-                _refuse_several(root, work.destination, source, matches)
-            for match in matches:
-                if work.unpacks and addtar.is_archive(source, match.path):
-                    addtar.unpack(source, match.path, copier, work.destination)
-                else:
-                    copier.copy(source, match, work.destination, into_directory=work.into_directory)
-            for name, text in work.texts:
-                copier.write_file(text.encode(), work.destination, name, into_directory=work.into_directory)
-
-    def _source(self, work: CopyWork, space: Workspace, stack: ExitStack) -> tuple[Tree, list[Match]]:
-        """The tree to copy from, mounted if it is one of layers, and what to copy of it."""
-        if isinstance(work.source, FromContext):
-            return self.context, list(work.source.matches)
-        if isinstance(work.source, FromStage):
-            layers = self._stage(work.source.stage).layers
-            name = f"stage {self.stages[work.source.stage].name}"
-        else:
-            layers = work.source.image.layers
-            name = f"image {(*work.source.image.tags, work.source.image.id)[0]}"
-        tree = Tree(stack.enter_context(mounted(self._layer_dirs(layers), space.empty)))
-        matches: list[Match] = []
-        for pattern in work.source.patterns:
-            found = [match for match in tree.matches(pattern) if tree.lstat(match.path) is not None]
-            if not found and not has_wildcard(pattern):
-                raise NotFound(
-                    f"COPY {pattern}: no such file in {name}", hint="paths count from the root of that file system"
-                )
-            matches += found
-        return tree, matches
+    def _layers_of(self, source: Source) -> tuple[list[str], str]:
+        """The layer directories of a stage or an image, and what to call it."""
+        assert not isinstance(source, FromContext)
+        if isinstance(source, FromStage):
+            built = self._stage(source.stage)
+            return self._layer_dirs(built.layers), f"stage {self.stages[source.stage].name}"
+        return self._layer_dirs(source.image.layers), f"image {(*source.image.tags, source.image.id)[0]}"
 
     def _stage(self, index: int) -> Built:
         """The result of another stage, awaited. One whose cache entry has just been removed by another command is built here."""
         return self._results[index].result() if index in self._results else self._build(index)
-
-    def _make_directory(self, work: MakeDirectoryWork, lower: list[str], space: Workspace) -> None:
-        with mounted(lower, space.empty, space.upper, space.work) as fd:
-            root = Tree(fd)
-            owner = owner_in(root, work.user) if work.user else None
-            with Copier(root, CopyOptions(owner)) as copier:
-                copier.make_directories(root.follow(work.path))
 
     def _tell(
         self, step: Step, kind: BuildEventKind, *, seconds: float = 0.0, output: bytes = b"", once: bool = False
@@ -306,49 +229,3 @@ def _explained(step: Step) -> Iterator[None]:
         yield
     except OSError as error:
         raise explained(error, f"cannot carry out {step.text}") from error
-
-
-def _run_failed(step: Step, code: int, tail: bytes) -> BuildFailed:
-    lines = tail.decode("utf-8", "replace").splitlines()[-LAST_LINES:]
-    hint = None
-    if code == 127:
-        hint = "127 means that the command was not found in the image"
-    elif code == 137:
-        hint = "137 means that it was killed, perhaps for want of memory"
-    shown = "".join(f"\n  {line}" for line in lines)
-    return BuildFailed(
-        f"{step.text}: exit code {code}{shown}", output="\n".join(lines), hint=hint, place=str(step.place)
-    )
-
-
-def _refuse_several(root: Tree, destination: str, source: Tree, matches: Sequence[Match]) -> None:
-    """Several files cannot go into one that is not a directory: each would replace the one before."""
-    target = root.lstat(root.follow(destination))
-    if target is not None and stat.S_ISDIR(target.st_mode):
-        return
-    found = [source.lstat(match.path) for match in matches]
-    if any(item is not None and not stat.S_ISDIR(item.st_mode) for item in found):
-        raise InvalidInput(
-            f"{len(matches)} files match, and the destination {destination} is not a directory",
-            hint=f"end it with a slash: {destination}/",
-        )
-
-
-def owner_in(root: Tree, text: str) -> tuple[int, int]:
-    """The numbers of `user[:group]`, looked up in the root's /etc/passwd and /etc/group. A bare number is both."""
-    from engine.runtime import users
-
-    try:
-        uid, gid, *_ = users.resolve(text, _read(root, "etc/passwd"), _read(root, "etc/group"))
-    except users.UserError as error:
-        raise InvalidInput(error.message, hint=error.hint) from error
-    return uid, uid if text.isascii() and text.isdigit() else gid
-
-
-def _read(root: Tree, path: str) -> bytes:
-    try:
-        fd = root.open(root.follow(path))
-    except (FileNotFoundError, NotADirectoryError):
-        return b""
-    with os.fdopen(fd, "rb") as file:
-        return file.read(16 << 20)

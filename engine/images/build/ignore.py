@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from engine.errors import InvalidInput
@@ -68,20 +68,24 @@ class IgnoreRules:
 
 def read_rules(text: str, file: str) -> IgnoreRules:
     """Read a .dockerignore. Raise InvalidInput with the place of a pattern that cannot be read."""
+    lines = enumerate(text.removeprefix("\ufeff").split("\n"), 1)
+    return compile_rules((f"{file}:{number}:1", line) for number, line in lines if not line.startswith("#"))
+
+
+def compile_rules(lines: Iterable[tuple[str, str]]) -> IgnoreRules:
+    """Rules from patterns with their places. Raise InvalidInput."""
     patterns: list[Pattern] = []
-    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+    for place, line in lines:
         written = line.strip()
-        if line.startswith("#") or not written:
+        if not written:
             continue
-        place = f"{file}:{number}:1"
         negated = written.startswith("!")
         body = written[1:].strip() if negated else written
         if not body:
             raise InvalidInput('a pattern cannot be only "!"', place=place)
         cleaned = posixpath.normpath(body).lstrip("/")
-        if cleaned in ("", "."):
-            continue
-        patterns.append(Pattern(written, place, negated, _compile(cleaned, place)))
+        if cleaned not in ("", "."):
+            patterns.append(Pattern(written, place, negated, _compile(cleaned, place)))
     return IgnoreRules(patterns)
 
 

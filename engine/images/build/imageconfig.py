@@ -103,6 +103,10 @@ class ImageSettings:
             raise InvalidInput(f"cannot read {text!r} as a port", hint="write for example 80, 53/udp or 8000-8010")
         self._add("ExposedPorts", *(f"{port}/{protocol}" for port in range(first, last + 1)))
 
+    def add_trigger(self, text: str) -> None:
+        """Put an instruction off to the images that are built on this one."""
+        self.config["OnBuild"] = [*(self.config.get("OnBuild") or []), text]
+
     def add_volume(self, path: str) -> None:
         self._add("Volumes", path)
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from engine.errors import InvalidInput, Unsupported
-from engine.images.build.parse import Heredoc, Place, Statement, heredoc_name, located, split_words
+from engine.images.build.mounts import MountOption, read_mount
+from engine.images.build.parse import Heredoc, Place, Statement, heredoc_name, located, parse, split_words
 
 _STAGE_NAME = re.compile(r"[a-z][a-z0-9._-]*$")
 _DURATION_PART = re.compile(r"(\d+(?:\.\d*)?|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
@@ -65,7 +66,13 @@ class Label(Instruction):
 
 @dataclass(frozen=True, slots=True)
 class Run(Instruction):
+    """`script` is a here-document that names its own interpreter (`#!`): it is run as a program."""
+
     command: Command
+    mounts: tuple[MountOption, ...] = ()
+    network: str | None = None
+    security: str | None = None
+    script: Heredoc | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,19 @@ class Copy(Instruction):
     from_: str | None
     chown: str | None
     chmod: str | None
+    link: bool = False
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
+    checksum: str | None = None
+    keep_git_dir: bool = False
+    unpack: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Onbuild(Instruction):
+    """What images built on this one do first; `trigger` is the instruction's text."""
+
+    trigger: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +181,8 @@ def _instruction_hint(keyword: str) -> str:
 
 
 def _flag_error(keyword: str, name: str, known: frozenset[str]) -> InvalidInput | Unsupported:
-    if name in _FLAGS_NOT_YET.get(keyword, frozenset()):
-        return Unsupported(f"{keyword} --{name} is not supported by this version of umiak")
+    if keyword == "RUN" and name == "device":
+        return Unsupported("RUN --device is not supported by this version of umiak")
     hint = (
         f"{keyword} knows {', '.join(f'--{flag}' for flag in sorted(known))}" if known else f"{keyword} takes no flags"
     )
@@ -176,6 +196,26 @@ def _flag(statement: Statement, name: str) -> str | None:
     if values and not values[0]:
         raise InvalidInput(f"--{name} needs a value", hint=f"write --{name}=…")
     return values[0] if values else None
+
+
+def _flags(statement: Statement, name: str) -> tuple[str, ...]:
+    """The values of a flag that may be repeated."""
+    values = tuple(value for flag, value in statement.flags if flag == name)
+    if not all(values):
+        raise InvalidInput(f"--{name} needs a value", hint=f"write --{name}=…")
+    return values
+
+
+def _truth(statement: Statement, name: str) -> bool | None:
+    """A flag that stands alone or with true or false; None where it is not given."""
+    values = [value for flag, value in statement.flags if flag == name]
+    if len(values) > 1:
+        raise InvalidInput(f"--{name} given twice")
+    if not values:
+        return None
+    if values[0].lower() not in ("", "true", "false", "1", "0"):
+        raise InvalidInput(f"--{name}={values[0]} is neither true nor false")
+    return values[0].lower() in ("", "true", "1")
 
 
 def _read_from(statement: Statement) -> Instruction:
@@ -235,17 +275,26 @@ def _pairs(statement: Statement) -> tuple[tuple[str, str], ...]:
 
 def _read_run(statement: Statement) -> Instruction:
     docs = statement.heredocs
+    mounts = tuple(read_mount(text) for text in _flags(statement, "mount"))
+    network = _one_of(statement, "network", ("default", "none", "host"))
+    security = _one_of(statement, "security", ("sandbox", "insecure"))
+    script = None
     if not docs:
-        return Run(*_common(statement), _command(statement.rest))
-    if len(docs) == 1 and heredoc_name(statement.rest) is not None:
-        if docs[0].content.startswith("#!"):
-            raise Unsupported(
-                "RUN with a here-document that starts with #! is not supported by this version of umiak",
-                hint="name the interpreter: RUN python3 <<EOF",
-            )
-        return Run(*_common(statement), Command((docs[0].content,), shell=True))
-    script = "\n".join([statement.rest, *(f"{doc.content}{doc.name}" for doc in docs)])
-    return Run(*_common(statement), Command((script,), shell=True))
+        command = _command(statement.rest)
+    elif len(docs) == 1 and heredoc_name(statement.rest) is not None:
+        script = docs[0] if docs[0].content.startswith("#!") else None
+        command = Command((docs[0].content,), shell=True)
+    else:
+        text = "\n".join([statement.rest, *(f"{doc.content}{doc.name}" for doc in docs)])
+        command = Command((text,), shell=True)
+    return Run(*_common(statement), command, mounts, network, security, script)
+
+
+def _one_of(statement: Statement, name: str, choices: tuple[str, ...]) -> str | None:
+    value = _flag(statement, name)
+    if value is not None and value not in choices:
+        raise InvalidInput(f"--{name} cannot be {value!r}", hint=f"use one of: {', '.join(choices)}")
+    return value
 
 
 def _read_cmd(statement: Statement) -> Instruction:
@@ -301,6 +350,7 @@ def _read_copy(statement: Statement) -> Instruction:
             f"{keyword} needs at least one source and a destination", hint=f"write {keyword} source destination"
         )
     *sources, destination = words
+    parents = _truth(statement, "parents") or False
     if len(sources) > 1 and not destination.endswith("/") and destination not in (".", "..") and "$" not in destination:
         raise InvalidInput(
             f"{keyword} of several sources needs a directory as its destination",
@@ -315,6 +365,12 @@ def _read_copy(statement: Statement) -> Instruction:
         _flag(statement, "from"),
         _flag(statement, "chown"),
         _flag(statement, "chmod"),
+        _truth(statement, "link") or False,
+        parents,
+        _flags(statement, "exclude"),
+        _flag(statement, "checksum"),
+        _truth(statement, "keep-git-dir") or False,
+        _truth(statement, "unpack"),
     )
 
 
@@ -387,10 +443,20 @@ def _retries(text: str | None) -> int:
 
 
 def _read_onbuild(statement: Statement) -> Instruction:
-    raise Unsupported(
-        f"ONBUILD is not supported by this version of umiak: {statement.rest.split(None, 1)[0]} would never run",
-        hint="write the instruction into the Dockerfiles that build on this image",
-    )
+    bodies = "".join(f"\n{doc.content}{doc.name}" for doc in statement.heredocs)
+    trigger = statement.rest + bodies
+    read_trigger(trigger, statement.place, statement.escape)
+    return Onbuild(*_common(statement), trigger)
+
+
+def read_trigger(text: str, place: Place, escape: str = "\\") -> Instruction:
+    """The instruction that an ONBUILD holds. Raise InvalidInput for one that cannot be put off."""
+    statements = parse(text, place.file, escape=escape, first_line=place.line)
+    if len(statements) != 1:
+        raise InvalidInput("ONBUILD takes one instruction")
+    if statements[0].keyword in ("ONBUILD", "FROM", "MAINTAINER"):
+        raise InvalidInput(f"ONBUILD cannot hold {statements[0].keyword}")
+    return read(statements[0])
 
 
 def _common(statement: Statement) -> tuple[Place, str, str]:
@@ -419,14 +485,9 @@ _READERS: dict[str, Callable[[Statement], Instruction]] = {
 }
 
 _FLAGS: dict[str, frozenset[str]] = {
-    "ADD": frozenset({"chown", "chmod", "link"}),
-    "COPY": frozenset({"chown", "chmod", "from", "link"}),
+    "ADD": frozenset({"chown", "chmod", "link", "exclude", "checksum", "keep-git-dir", "unpack"}),
+    "COPY": frozenset({"chown", "chmod", "from", "link", "parents", "exclude"}),
     "FROM": frozenset({"platform"}),
     "HEALTHCHECK": frozenset({"interval", "timeout", "start-period", "start-interval", "retries"}),
-}
-
-_FLAGS_NOT_YET: dict[str, frozenset[str]] = {
-    "ADD": frozenset({"checksum", "keep-git-dir", "exclude", "unpack"}),
-    "COPY": frozenset({"parents", "exclude"}),
-    "RUN": frozenset({"mount", "network", "security", "device"}),
+    "RUN": frozenset({"mount", "network", "security"}),
 }

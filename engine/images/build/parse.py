@@ -17,7 +17,7 @@ MAX_DOCKERFILE_BYTES = 4 << 20
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*$")
 _DIRECTIVES = frozenset({"syntax", "escape", "check"})
 _HEREDOC = re.compile(r"\d*<<(-?)(['\"]?)([A-Za-z_][\w.-]*)\2$")
-_TAKES_HEREDOC = frozenset({"RUN", "COPY", "ADD"})
+_TAKES_HEREDOC = frozenset({"RUN", "COPY", "ADD", "ONBUILD"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,19 @@ def located(place: Place) -> Iterator[None]:
         raise
 
 
-def parse(text: str, file: str) -> list[Statement]:
-    """Split a Dockerfile into statements. Raise InvalidInput with the place of what cannot be read."""
+def parse(text: str, file: str, *, escape: str | None = None, first_line: int = 1) -> list[Statement]:
+    """Split a Dockerfile into statements. Raise InvalidInput with the place of what cannot be read.
+
+    For a part of a file `escape` says what its directive would, and `first_line` where the part stands.
+    """
     lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
     for number, line in enumerate(lines, 1):
         if "\0" in line:
             raise InvalidInput(
-                "NUL byte: this is not a text file", place=str(Place(file, number, line.index("\0") + 1))
+                "NUL byte: this is not a text file",
+                place=str(Place(file, number + first_line - 1, line.index("\0") + 1)),
             )
-    reader = _Reader(lines, file, _escape_directive(lines, file))
+    reader = _Reader(lines, file, escape or _escape_directive(lines, file), first_line)
     return list(reader.statements())
 
 
@@ -106,8 +110,9 @@ def _escape_directive(lines: list[str], file: str) -> str:
 class _Reader:
     """Reads logical lines from physical ones."""
 
-    def __init__(self, lines: list[str], file: str, escape: str) -> None:
+    def __init__(self, lines: list[str], file: str, escape: str, first_line: int) -> None:
         self.lines = lines
+        self.first_line = first_line
         self.file = file
         self.escape = escape
         self.position = 0
@@ -120,7 +125,7 @@ class _Reader:
             if _is_blank_or_comment(line):
                 self.position += 1
                 continue
-            place = Place(self.file, self.position + 1, len(line) - len(line.lstrip()) + 1)
+            place = Place(self.file, self.position + self.first_line, len(line) - len(line.lstrip()) + 1)
             yield self._statement(self._logical_line(), place)
 
     def _logical_line(self) -> str:

@@ -33,6 +33,45 @@ def mounted(layer_dirs: Sequence[str], empty: str, upper: str | None = None, wor
         os.close(fd)
 
 
+@contextmanager
+def attached(
+    layer_dirs: Sequence[str], empty: str, target: str, upper: str | None = None, work: str | None = None
+) -> Iterator[None]:
+    """Mount the merged tree of `layer_dirs` (lowest first) on the directory `target` for a block, for a container to bind."""
+    lowerdirs = [*reversed(layer_dirs), empty]
+    fd = mounts.overlay(lowerdirs, upper, work, volatile=True)
+    if fd is None:
+        mounts.mount_overlay(target, lowerdirs, upper, work, volatile=True)
+    else:
+        _attach(fd, target)
+    try:
+        yield
+    finally:
+        mounts.umount(target, mounts.MNT_DETACH)
+
+
+@contextmanager
+def attached_tmpfs(target: str) -> Iterator[str]:
+    """Mount a tmpfs that only root can enter on the directory `target` for a block; give its path."""
+    _attach(mounts.new_filesystem("tmpfs", [("mode", "700"), ("size", "16m")], mounts.MOUNT_ATTR_NOSUID), target)
+    try:
+        yield target
+    finally:
+        mounts.umount(target, mounts.MNT_DETACH)
+
+
+def _attach(mount_fd: int, target: str) -> None:
+    try:
+        mounts.mount_setattr(mount_fd, propagation=mounts.MS_PRIVATE)
+        target_fd = os.open(target, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            mounts.move_mount(mount_fd, target_fd)
+        finally:
+            os.close(target_fd)
+    finally:
+        os.close(mount_fd)
+
+
 def _mounted_in_passing(lowerdirs: list[str], target: str, upper: str | None, work: str | None) -> int:
     """Make the mount on kernels before 6.8: attach it in a thread's own mount namespace, keep the descriptor, detach it."""
     result: list[int] = []

@@ -1,4 +1,4 @@
-"""The files of the build context that a COPY or ADD names, and good errors for those that are not there."""
+"""The files of a build context that a COPY or ADD names, and good errors for those that are not there."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ from engine.images.build.context import Context, Match, has_wildcard
 _REMOTE = re.compile(r"(https?|ftp|git|ssh)://|git@|[^/]*github\.com/", re.IGNORECASE)
 
 
-def context_matches(context: Context, keyword: str, pattern: str) -> list[Match]:
+def context_matches(context: Context, keyword: str, pattern: str, *, parents: bool = False) -> list[Match]:
     """What a source names in the context. Raise NotFound for a plain path that is missing; a pattern may match nothing."""
     if _REMOTE.match(pattern):
         raise Unsupported(
-            f"{keyword} {pattern}: only local files are supported by this version of umiak",
-            hint="fetch it with RUN, or put the file into the build context",
+            f"{keyword} {pattern}: this cannot be fetched",
+            hint="use ADD" if keyword == "COPY" else "ADD fetches http:// and https:// URLs and git repositories",
         )
     if posixpath.normpath(pattern.lstrip("/")).split("/")[0] == "..":
         raise InvalidInput(
             f"{keyword} {pattern}: this is outside of the build context",
             hint=f"the context is {context.directory}; choose one that holds the file",
         )
-    matches = [match for match in context.matches(pattern) if next(context.walk(match.path), None) is not None]
+    matches = [
+        match for match in context.matches(pattern, parents=parents) if next(context.walk(match.path), None) is not None
+    ]
     if not matches and not has_wildcard(pattern):
         raise _missing(context, keyword, pattern)
     return matches

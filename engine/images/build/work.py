@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.images.build.context import Match
+from engine.images.build.context import Context, Match
 from engine.images.build.imageconfig import ImageSettings
+from engine.images.build.modes import ModeChange
 from engine.images.build.parse import Place
 
 if TYPE_CHECKING:
+    from engine.images.build.download import Download
+    from engine.images.build.git import GitSource
     from engine.types import Image
 
 
 @dataclass(frozen=True, slots=True)
 class FromContext:
-    """Files of the build context."""
+    """Files of a build context."""
 
+    context: Context
     matches: tuple[Match, ...]
 
 
@@ -36,27 +41,53 @@ class FromImage:
     patterns: tuple[str, ...]
 
 
+Source = FromContext | FromStage | FromImage
+
+
+@dataclass(frozen=True, slots=True)
+class RunMount:
+    """What a command sees at `target` beside its root. `words` are those of the `--mount`, variables replaced."""
+
+    type: str
+    target: str
+    words: Mapping[str, str]
+    source: Source | None = None
+    read_only: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class RunWork:
-    """Run a command."""
+    """Run a command. `script` is a program to run it from (name, text)."""
 
     argv: tuple[str, ...]
     env: tuple[str, ...]
     cwd: str
     user: str
+    mounts: tuple[RunMount, ...] = ()
+    network: str = "default"
+    privileged: bool = False
+    script: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CopyWork:
-    """Copy files. `texts` are here-documents: (name, content)."""
+    """Copy files. `texts` are here-documents (name, content), `remotes` what was or will be fetched.
 
-    source: FromContext | FromStage | FromImage
+    `link_key` names the files alone where they make a layer of their own whatever lies below it.
+    """
+
+    source: Source
     texts: tuple[tuple[str, str], ...]
     destination: str
     into_directory: bool
     chown: str | None
-    mode: int | None
+    mode: ModeChange | None
     unpacks: bool
+    remotes: tuple[Download | GitSource, ...] = ()
+    unpacks_remotes: bool = False
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
+    link_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +103,10 @@ Work = RunWork | CopyWork | MakeDirectoryWork
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One instruction in its stage. `key` names what the root holds after it; `work` None changes the configuration only."""
+    """One instruction in its stage. `key` names what the root holds after it; `work` None changes the configuration only.
+
+    `refresh` says that the cache of earlier builds does not count.
+    """
 
     place: Place
     stage: str
@@ -82,6 +116,17 @@ class Step:
     created_by: str
     key: str
     work: Work | None
+    refresh: bool = False
+
+    @property
+    def stages_used(self) -> tuple[int, ...]:
+        """The stages that this step takes files from."""
+        sources: list[Source | None] = []
+        if isinstance(self.work, CopyWork):
+            sources.append(self.work.source)
+        elif isinstance(self.work, RunWork):
+            sources += [mount.source for mount in self.work.mounts]
+        return tuple(source.stage for source in sources if isinstance(source, FromStage))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +138,4 @@ class SolvedStage:
     steps: tuple[Step, ...]
     settings: ImageSettings
     key: str
+    refresh: bool = False

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import posixpath
+import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,12 @@ from dataclasses import dataclass
 from engine.images.build.context import Tree
 from engine.images.leases import locked
 from engine.images.tree import remove_tree
+from engine.kernel.mounts import MNT_DETACH, umount
+
+_MOUNTINFO_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+CACHE_NAME = "cache"
+"""The directory beside the workspaces that holds what `RUN --mount=type=cache` keeps."""
 
 MOUNT_POINTS = ("etc/hosts", "etc/hostname", "etc/resolv.conf", "etc", "dev", "proc", "sys")
 """What the engine mounts on in every container; files before the directory they are in."""
@@ -21,11 +28,18 @@ MOUNT_POINTS = ("etc/hosts", "etc/hostname", "etc/resolv.conf", "etc", "dev", "p
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """`upper` receives what the step writes. `empty` is an empty directory to mount with."""
+    """`upper` receives what the step writes. `empty` is an empty directory to mount with. All of it lies in `path`."""
 
+    path: str
     upper: str
     work: str
     empty: str
+
+    def directory(self, name: str) -> str:
+        """Make one more directory."""
+        made = os.path.join(self.path, name)
+        os.mkdir(made, 0o755)
+        return made
 
 
 @contextmanager
@@ -39,7 +53,7 @@ def workspace(directory: str, lower_dirs: Sequence[str]) -> Iterator[Workspace]:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(fd, fcntl.LOCK_EX)
     try:
-        space = Workspace(*(os.path.join(path, name) for name in ("upper", "work", "empty")))
+        space = Workspace(path, *(os.path.join(path, name) for name in ("upper", "work", "empty")))
         for part in (space.upper, space.work, space.empty):
             os.mkdir(part, 0o755)
             os.chmod(part, 0o755)
@@ -70,9 +84,13 @@ def date_back(directory: str, epoch: int) -> None:
         os.close(root_fd)
 
 
-def remove_mount_points(upper: str, lower_dirs: Sequence[str]) -> None:
-    """Remove what a container made only to mount on: empty files and directories that the image does not have."""
-    for path in MOUNT_POINTS:
+def remove_mount_points(upper: str, lower_dirs: Sequence[str], further: Sequence[str] = ()) -> None:
+    """Remove what a container made only to mount on: empty files and directories that the image does not have.
+
+    `further` are mount points, relative to the root and without links, beside those that every container has.
+    """
+    points = [*MOUNT_POINTS, *(above for path in further for above in _upwards(path))]
+    for path in points:
         if any(os.path.lexists(os.path.join(lower, path)) for lower in lower_dirs):
             continue
         above, name = os.path.split(path)
@@ -84,6 +102,13 @@ def remove_mount_points(upper: str, lower_dirs: Sequence[str]) -> None:
             _remove_if_empty(fd, name)
         finally:
             os.close(fd)
+
+
+def _upwards(path: str) -> Iterator[str]:
+    """A path and the directories above it, the deepest first."""
+    while path:
+        yield path
+        path = posixpath.dirname(path)
 
 
 def _remove_if_empty(directory: int, name: str) -> None:
@@ -100,12 +125,23 @@ def _remove_if_empty(directory: int, name: str) -> None:
 
 def remove_abandoned(directory: str) -> None:
     """Remove the workspaces of builds that were killed."""
-    if not os.path.isdir(directory) or not any(not name.startswith(".") for name in os.listdir(directory)):
+    if not os.path.isdir(directory) or not any(_is_workspace(name) for name in os.listdir(directory)):
         return
     with locked(os.path.join(directory, ".lock"), exclusive=True):
-        for name in os.listdir(directory):
-            if not name.startswith("."):
-                _remove_if_abandoned(os.path.join(directory, name))
+        for name in filter(_is_workspace, os.listdir(directory)):
+            _remove_if_abandoned(os.path.join(directory, name))
+
+
+def _is_workspace(name: str) -> bool:
+    return not name.startswith(".") and name != CACHE_NAME
+
+
+def _unmount_below(path: str) -> None:
+    """Detach what a killed build had mounted, the deepest first, so that removing cannot reach through it."""
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        points = [_MOUNTINFO_ESCAPE.sub(lambda found: chr(int(found[1], 8)), line.split(" ", 5)[4]) for line in file]
+    for point in sorted((point for point in points if point.startswith(f"{path}/")), reverse=True):
+        umount(point, MNT_DETACH)
 
 
 def _remove_if_abandoned(path: str) -> None:
@@ -115,6 +151,7 @@ def _remove_if_abandoned(path: str) -> None:
         return
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _unmount_below(os.path.realpath(path))
         remove_tree(path)
     except BlockingIOError:
         pass

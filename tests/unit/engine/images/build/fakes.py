@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import NotFound
+from engine.images.build.bases import BaseImages
+from engine.images.build.cancel import Cancellation
 from engine.images.build.context import open_context
+from engine.images.build.contexts import Contexts
+from engine.images.build.download import Downloads
 from engine.images.build.parse import parse
 from engine.images.build.solve import Solver
 from engine.images.build.stages import group
+from engine.images.build.surroundings import Surroundings
 from engine.images.build.work import SolvedStage
 from engine.types import Image, ImageConfig
 
@@ -42,9 +47,11 @@ def solved(
     args: Mapping[str, str | None] | None = None,
     target: str | None = None,
     store: FakeStore | None = None,
+    named: Mapping[str, str] | None = None,
+    **rules: Any,
 ) -> SolvedStage:
     """Work out a Dockerfile's target, warnings aside."""
-    return solver(text, context, args, target, store)[1]
+    return solver(text, context, args, target, store, named, **rules)[1]
 
 
 def solver(
@@ -53,11 +60,19 @@ def solver(
     args: Mapping[str, str | None] | None = None,
     target: str | None = None,
     store: FakeStore | None = None,
+    named: Mapping[str, str] | None = None,
+    **rules: Any,
 ) -> tuple[Solver, SolvedStage]:
     dockerfile = group(parse(text, "Dockerfile"), "Dockerfile")
     opened = open_context(str(context), None)
+    images: Any = store or FakeStore()
+    bases = BaseImages(images)
+    cancellation = Cancellation()
+    contexts = Contexts(opened, named or {}, images, bases, "", cancellation)
+    around = Surroundings(contexts, bases, Downloads("", cancellation), cancellation, **rules)
     try:
-        made = Solver(dockerfile, opened, store or FakeStore(), args or {})  # type: ignore[arg-type]
-        return made, made.solve(dockerfile.target(target))
+        with contexts:
+            made = Solver(dockerfile, images, args or {}, around)
+            return made, made.solve(dockerfile.target(target))
     finally:
         opened.close()

@@ -9,6 +9,7 @@ import pytest
 from engine.errors import InvalidInput
 from engine.images.build.context import Match, Tree
 from engine.images.build.copy import Copier, CopyOptions
+from engine.images.build.modes import read_mode
 
 ME = (os.getuid(), os.getgid())
 
@@ -106,7 +107,7 @@ def test_a_directory_that_exists_keeps_its_mode_and_those_below_take_the_source_
 
 
 def test_mode_applies_to_files_and_directories_that_are_copied(place: Place) -> None:
-    place.copy("d", "/x", mode=0o700)
+    place.copy("d", "/x", mode=read_mode("700"))
     assert {stat.S_IMODE(path.stat().st_mode) for path in (place.root / "x").rglob("*")} == {0o700}
     assert stat.S_IMODE((place.root / "x").stat().st_mode) == 0o755
 

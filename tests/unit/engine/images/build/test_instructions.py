@@ -94,7 +94,13 @@ def test_an_unknown_instruction_is_told_with_the_one_that_was_meant() -> None:
         ("COPY a b c", "COPY of several sources needs a directory as its destination"),
         ("COPY --form=a b c", "unknown flag --form for COPY"),
         ("COPY --from= b c", "--from needs a value"),
-        ("RUN --mount=type=cache,target=/x a", "RUN --mount is not supported by this version of umiak"),
+        ("RUN --mount=type=cach,target=/x a", "--mount cannot be of type 'cach'"),
+        ("RUN --mount=type=cache,targt=/x a", "--mount=type=cache does not know 'targt'"),
+        ("RUN --mount=target=/x,ro,rw a", "--mount cannot be readonly and readwrite at once"),
+        ("RUN --mount=target a", "--mount: 'target' is not of the form name=value"),
+        ("RUN --network=other a", "--network cannot be 'other'"),
+        ("RUN --security=none a", "--security cannot be 'none'"),
+        ("COPY --link=perhaps a b", "--link=perhaps is neither true nor false"),
         ("USER --x a", "unknown flag --x for USER"),
         ("ENV a", "ENV a has no value"),
         ("ENV a=b c", "cannot read 'c': ENV needs name=value"),
@@ -106,7 +112,9 @@ def test_an_unknown_instruction_is_told_with_the_one_that_was_meant() -> None:
         ("HEALTHCHECK --interval=1us CMD a", "--interval=1us is outside of what Docker allows"),
         ("HEALTHCHECK --retries=-1 CMD a", "cannot read --retries=-1 as a count"),
         ("HEALTHCHECK NONE x", "HEALTHCHECK NONE takes nothing else"),
-        ("ONBUILD RUN a", "ONBUILD is not supported by this version of umiak: RUN would never run"),
+        ("ONBUILD ONBUILD RUN a", "ONBUILD cannot hold ONBUILD"),
+        ("ONBUILD FROM a", "ONBUILD cannot hold FROM"),
+        ("ONBUILD RUM a", 'unknown instruction "RUM"'),
     ],
 )
 def test_a_wrong_instruction_is_refused_with_its_place(text: str, message: str) -> None:
@@ -115,6 +123,21 @@ def test_a_wrong_instruction_is_refused_with_its_place(text: str, message: str) 
     assert str(caught.value) == f"Dockerfile:1:1: {message}"
 
 
-def test_what_comes_later_is_unsupported_rather_than_wrong() -> None:
+def test_what_only_special_hardware_has_is_unsupported_rather_than_wrong() -> None:
     with pytest.raises(Unsupported):
-        one("COPY --parents a/b /c/")
+        one("RUN --device=vendor/gpu a")
+
+
+def test_a_mount_is_read_with_its_short_words() -> None:
+    run = one("RUN --mount=type=bind,src=/a,dst=/b,rw --mount=type=secret,id=x,required a")
+    assert isinstance(run, ins.Run)
+    assert [(mount.type, mount.words) for mount in run.mounts] == [
+        ("bind", {"source": "/a", "target": "/b", "readwrite": "true"}),
+        ("secret", {"id": "x", "required": "true"}),
+    ]
+
+
+def test_an_onbuild_keeps_its_instruction_as_it_is_written() -> None:
+    found = one("ONBUILD RUN <<EOF\n  a\nEOF")
+    assert isinstance(found, ins.Onbuild)
+    assert found.trigger == "RUN <<EOF\n  a\nEOF"

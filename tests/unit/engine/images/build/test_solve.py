@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from engine.errors import UmiakError
+from engine.images.build.modes import ModeChange
 from engine.images.build.work import CopyWork, FromContext, FromStage, MakeDirectoryWork, RunWork
 from engine.images.config import host_architecture
 from tests.unit.engine.images.build.fakes import DEBIAN, FakeStore, solved, solver
@@ -167,7 +168,12 @@ def test_a_copy_knows_its_sources_and_its_destination(tmp_path: Path) -> None:
     assert isinstance(work, CopyWork)
     assert isinstance(work.source, FromContext)
     assert [match.path for match in work.source.matches] == ["a.py", "b.py"]
-    assert (work.destination, work.into_directory, work.mode, work.chown) == ("/w/x", True, 0o750, "1:2")
+    assert (work.destination, work.into_directory, work.mode, work.chown) == (
+        "/w/x",
+        True,
+        ModeChange("0750", 0o750),
+        "1:2",
+    )
 
 
 def test_stages_are_found_by_name_and_number_and_images_by_what_is_left(tmp_path: Path) -> None:
@@ -221,7 +227,14 @@ def test_a_pattern_that_matches_nothing_is_a_warning(tmp_path: Path) -> None:
         ("FROM debian\nCOPY --from=9 a b", "Dockerfile:2:1: --from=9: there is no such stage above this one"),
         ("FROM debian AS a\nCOPY --from=a b c", "Dockerfile:2:1: --from=a: this stage is not above this line"),
         ("FROM debian\nCOPY --from=gone b c", 'Dockerfile:2:1: no image "gone"'),
-        ("FROM debian\nADD https://x/y /z", "Dockerfile:2:1: ADD https://x/y: only local files are supported"),
+        ("FROM debian\nCOPY https://x/y /z", "Dockerfile:2:1: COPY https://x/y: this cannot be fetched"),
+        ("FROM debian\nADD ftp://x/y /z", "Dockerfile:2:1: ADD ftp://x/y: this cannot be fetched"),
+        ("FROM debian\nADD --checksum=x https://x/y /z", "Dockerfile:2:1: cannot read --checksum=x"),
+        ("FROM debian\nRUN --network=host a", "Dockerfile:2:1: RUN --network=host needs the caller's leave"),
+        ("FROM debian\nRUN --security=insecure a", "Dockerfile:2:1: RUN --security=insecure needs the caller's leave"),
+        ("FROM debian\nRUN --mount=type=cache a", "Dockerfile:2:1: --mount=type=cache needs a target"),
+        ("FROM debian\nRUN --mount=target=/x,source=/none a", "Dockerfile:2:1: --mount: there is no /none in"),
+        ("FROM debian\nCOPY --chmod=u=q a /", "Dockerfile:2:1: cannot read --chmod=u=q"),
         ("FROM debian\nCOPY ../x /y", "Dockerfile:2:1: COPY ../x: this is outside of the build context"),
         ("FROM debian\nCOPY /a/../../x /y", "Dockerfile:2:1: COPY /a/../../x: this is outside of the build context"),
         ("FROM debian\nCOPY gone /y", "Dockerfile:2:1: COPY gone: no such file in the build context"),
@@ -262,9 +275,70 @@ def test_an_unknown_target_is_told_with_the_one_that_was_meant(tmp_path: Path) -
     assert (str(found), found.hint) == ("Dockerfile has no stage 'finl'", "did you mean final?")
 
 
-def test_an_image_with_onbuild_instructions_is_refused(tmp_path: Path) -> None:
-    store = FakeStore({"debian": {"config": {"OnBuild": ["RUN a"]}}})
-    assert "ONBUILD" in error("FROM debian", tmp_path, store=store).message
+def test_what_a_base_image_put_off_is_done_first_and_once(tmp_path: Path) -> None:
+    store = FakeStore({"debian": {"config": {"OnBuild": ["ENV A=1", "RUN a $A"]}}})
+    stage = solved("FROM debian AS one\nRUN b\nFROM one\nRUN c", tmp_path, store=store)
+    assert [step.text for step in stage.steps] == ["ENV A=1", "RUN a $A", "RUN b", "RUN c"]
+    assert "OnBuild" not in stage.settings.config
+
+
+def test_an_onbuild_is_for_the_stages_built_on_this_one(tmp_path: Path) -> None:
+    text = "FROM debian AS one\nONBUILD RUN a\nFROM one"
+    assert config(text, tmp_path, target="one")["OnBuild"] == ["RUN a"]
+    stage = solved(text, tmp_path)
+    assert [step.text for step in stage.steps] == ["ONBUILD RUN a", "RUN a"]
+    assert "OnBuild" not in stage.settings.config
+
+
+def test_a_named_context_goes_before_stages_and_images(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/f").write_text("x")
+    store = FakeStore({"debian": DEBIAN, "mine": {"config": {"User": "me"}}})
+    named = {"debian": "docker-image://mine", "files": str(tmp_path / "other")}
+    stage = solved("FROM debian\nCOPY --from=files f /", tmp_path, store=store, named=named)
+    assert stage.settings.user == "me"
+    work = stage.steps[-1].work
+    assert isinstance(work, CopyWork)
+    assert isinstance(work.source, FromContext)
+    assert work.source.context.directory == str(tmp_path / "other")
+
+
+def test_a_stage_without_cache_takes_all_that_depend_on_it_along(tmp_path: Path) -> None:
+    text = (
+        "FROM debian AS a\nRUN a\nFROM debian AS b\nRUN b\nFROM debian\nRUN c\nCOPY --from=a /x /\nRUN d\n"
+        "RUN --mount=from=b,target=/b e"
+    )
+    made, stage = solver(text, tmp_path, no_cache_filter=frozenset({"a"}))
+    assert [step.refresh for step in stage.steps] == [False, True, True, True]
+    assert [step.refresh for index in (0, 1) for step in made.stages[index].steps] == [True, False]
+
+
+def test_a_linked_copy_has_a_key_of_its_own_that_nothing_below_changes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    texts = [f"FROM debian\nRUN {command}\nCOPY --link a /" for command in ("one", "two")]
+    steps = [solved(text, tmp_path).steps[-1] for text in texts]
+    works = [step.work for step in steps if isinstance(step.work, CopyWork)]
+    assert works[0].link_key == works[1].link_key is not None
+    assert steps[0].key != steps[1].key
+
+
+def test_secrets_and_agents_have_no_part_in_keys_but_their_names(tmp_path: Path) -> None:
+    def key(mount: str) -> str:
+        return solved(f"FROM debian\nRUN --mount={mount} a", tmp_path).key
+
+    assert key("type=secret,id=a") == key("type=secret,id=a")
+    assert key("type=secret,id=a") != key("type=secret,id=b")
+    assert key("type=tmpfs,target=/a") != key("type=cache,target=/a")
+
+
+def test_a_bound_file_of_the_context_is_part_of_the_key(tmp_path: Path) -> None:
+    text = "FROM debian\nRUN --mount=source=a,target=/a cat /a"
+    (tmp_path / "a").write_text("1")
+    first = solved(text, tmp_path).key
+    (tmp_path / "b").write_text("2")
+    assert solved(text, tmp_path).key == first
+    (tmp_path / "a").write_text("2")
+    assert solved(text, tmp_path).key != first
 
 
 LINES = st.sampled_from(

@@ -1,0 +1,113 @@
+"""`--output`: where the result of a build goes instead of into the store: a directory, or a tar of files or of the image."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from engine.errors import InvalidInput, Unsupported
+from engine.images.build.context import Match, Tree, explained
+from engine.images.build.copy import Copier, CopyOptions
+from engine.images.build.rootfs import mounted
+
+if TYPE_CHECKING:
+    from engine.images.store import ImageStore
+    from engine.types import Image
+
+KINDS = ("image", "local", "tar", "oci", "docker")
+STANDARD_OUTPUT = "-"
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A kind, and a path. `is_packed` false writes an OCI layout as a directory."""
+
+    kind: str
+    destination: str = ""
+    is_packed: bool = True
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the result stays in the store, as without any output."""
+        return self.kind == "image" or (self.kind == "docker" and not self.destination)
+
+
+def read_output(text: str) -> Output:
+    """Read `--output`: `type=…,dest=…`, or a path alone, which is a directory ("-": a tar to standard output)."""
+    if "=" not in text:
+        return Output("tar", text) if text == STANDARD_OUTPUT else Output("local", os.path.abspath(text))
+    words = dict(word.partition("=")[::2] for word in text.split(","))
+    kind = words.get("type", "")
+    if kind == "registry" or words.get("push") == "true":
+        raise Unsupported(f'the output "{text}" is not supported', hint="build with a tag, then `umiak push` it")
+    if kind not in KINDS:
+        raise InvalidInput(f'cannot read "{text}" as an output', hint=f"type is one of {', '.join(KINDS)}")
+    destination = words.get("dest") or words.get("destination") or ""
+    if not destination and kind in ("local", "tar", "oci"):
+        raise InvalidInput(f'the output "{text}" has no destination', hint=f"write type={kind},dest=path")
+    if destination not in ("", STANDARD_OUTPUT):
+        destination = os.path.abspath(destination)
+    return Output(kind, destination, words.get("tar", "true") != "false")
+
+
+def write_files(output: Output, layer_dirs: Sequence[str], scratch: str) -> None:
+    """Write the files of a root, merged from `layer_dirs` (lowest first), to a directory or a tar. `scratch` is empty."""
+    with mounted(layer_dirs, scratch) as root_fd:
+        if output.kind == "local":
+            _write_directory(Tree(root_fd), output.destination)
+        else:
+            from engine.images.diff import write_tar
+
+            with _opened(output.destination) as file:
+                write_tar(f"/proc/self/fd/{root_fd}/", file.write)
+
+
+def write_image(output: Output, store: ImageStore, image: Image, tags: Sequence[str]) -> None:
+    """Write an image as an OCI layout, in which `docker load` finds its way too."""
+    from engine.images.build.layout import write_layout, write_layout_tar
+
+    if not output.is_packed:
+        try:
+            write_layout(store, image, tags, output.destination)
+        except OSError as error:
+            raise explained(error, f"cannot write to {output.destination}") from error
+        return
+    with _opened(output.destination) as file:
+        write_layout_tar(store, image, tags, file)
+
+
+def _write_directory(tree: Tree, destination: str) -> None:
+    try:
+        os.makedirs(destination, exist_ok=True)
+        fd = os.open(destination, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            owner = None if os.geteuid() == 0 else (os.getuid(), os.getgid())
+            with Copier(Tree(fd), CopyOptions(owner)) as copier:
+                copier.copy(tree, Match("", ""), "/", into_directory=True)
+        finally:
+            os.close(fd)
+    except OSError as error:
+        raise explained(error, f"cannot write to {destination}") from error
+
+
+@contextmanager
+def _opened(destination: str) -> Iterator[BinaryIO]:
+    """A file that appears when it is whole, or standard output."""
+    if destination == STANDARD_OUTPUT:
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    temporary = f"{destination}.{os.urandom(4).hex()}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+        os.rename(temporary, destination)
+    except OSError as error:
+        raise explained(error, f"cannot write {destination}") from error
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
