@@ -35,6 +35,14 @@ def busybox_rootfs_tar(path: str | os.PathLike[str]) -> str:
     return os.fspath(path)
 
 
+def busybox_rootfs(directory: str | os.PathLike[str]) -> None:
+    """Lay the same root file system out in a directory."""
+    with tarfile.open(busybox_rootfs_tar(f"{os.fspath(directory)}.tar")) as tar:
+        # Debian 12's Python is older than 3.11.4 and has no filters yet.
+        tar.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
+        tar.extractall(directory)
+
+
 def _info(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type = kind

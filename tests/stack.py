@@ -14,12 +14,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
+from tests.patience import PATIENCE
+
 UMIAK = str(Path(sys.executable).with_name("umiak"))
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 10.0) -> Any:
     """Look again and again until `condition` gives something true, and return that; fail naming `what`."""
-    deadline = time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s * PATIENCE
     while True:
         result = condition()
         if result:
@@ -65,7 +67,7 @@ class Host:
             capture_output=True,
             text=True,
             errors="replace",
-            timeout=timeout_s,
+            timeout=timeout_s * PATIENCE,
             check=False,
         )
         said = f"umiak {' '.join(arguments)} → {done.returncode}\n{done.stdout}{done.stderr}"

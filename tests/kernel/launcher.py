@@ -7,7 +7,6 @@ import os
 import select
 import shutil
 import signal
-import tarfile
 import tempfile
 import time
 from collections.abc import Sequence
@@ -18,9 +17,10 @@ from engine.kernel import process
 from engine.runtime import exec as exec_
 from engine.runtime import init
 from engine.runtime.cgroup import Cgroup, open_cgroup
-from tests.images import busybox_rootfs_tar
+from tests.images import busybox_rootfs
+from tests.patience import PATIENCE
 
-PATIENCE_S = 15.0
+PATIENCE_S = 15.0 * PATIENCE
 CAPABILITIES = [
     f"CAP_{name}"
     for name in (
@@ -129,10 +129,7 @@ class Launcher:
         self.top = self.base / "top"
         for name in ("lower", "top", "upper", "work", "mnt", "host"):
             (self.base / name).mkdir()
-        tar = self.base / "busybox.tar"
-        busybox_rootfs_tar(tar)
-        with tarfile.open(tar) as archive:
-            archive.extractall(self.lower, filter="fully_trusted")
+        busybox_rootfs(self.lower)
         self.cgroup: Cgroup = cgroup or open_cgroup("/umiak", f"test-{self.base.name}")
         self.cgroup.create({})
         self.running: list[Running] = []

@@ -25,11 +25,12 @@ from engine.state import State
 from engine.types import EndpointInfo, EndpointRequest, PortBinding
 from networking.driver import BridgeNetworks
 from networking.links import PyrouteLinks
+from tests.patience import PATIENCE
 
 T = TypeVar("T")
 
 HOST, OUTSIDE = "198.51.100.1", "198.51.100.2"
-PATIENCE_S = 5.0
+PATIENCE_S = 5.0 * PATIENCE
 
 
 class Namespace:

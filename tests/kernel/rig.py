@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import tarfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +16,10 @@ from engine import logs
 from engine.kernel.mounts import MNT_DETACH, umount
 from engine.runtime import netns
 from engine.runtime.client import MonitorClient, Zygote
-from tests.images import busybox_rootfs_tar
+from tests.images import busybox_rootfs
+from tests.patience import PATIENCE
 
-PATIENCE_S = 15.0
+PATIENCE_S = 15.0 * PATIENCE
 ENV = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"]
 
 
@@ -111,8 +111,7 @@ class Rig:
         self.base = base
         self.rootfs = base / "rootfs"
         self.containers: list[Container] = []
-        with tarfile.open(busybox_rootfs_tar(base / "busybox.tar")) as tar:
-            tar.extractall(self.rootfs, filter="fully_trusted")
+        busybox_rootfs(self.rootfs)
         self.zygote = Zygote.spawn()
 
     def container(self, *argv: str, name: str = "", **changes: Any) -> Container:

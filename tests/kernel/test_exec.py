@@ -12,6 +12,7 @@ import pytest
 from engine.errors import InvalidInput, NotFound, Unavailable
 from engine.runtime.client import ExecSession
 from tests.kernel.rig import Rig
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root", "netns", "overlay", "cgroup")
 
@@ -90,7 +91,7 @@ def test_a_client_that_goes_away_leaves_its_command_running(rig: Rig) -> None:
     container.start()
     session = container.client.exec(["/bin/sh", "-c", "sleep 0.2; touch /done"])
     close_all(session)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 5 * PATIENCE
     while not (container.bundle / "upper" / "done").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)

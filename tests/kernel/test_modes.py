@@ -11,6 +11,7 @@ import pytest
 from engine.errors import Conflict
 from engine.runtime import netns
 from tests.kernel.rig import Rig
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root", "netns", "overlay", "cgroup")
 
@@ -49,7 +50,7 @@ def test_what_is_left_of_a_container_in_the_hosts_pid_namespace_is_ended_with_it
     container.start()
     assert container.wait_exited()["exit_code"] == 0
     left_behind = int(container.output())
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 5 * PATIENCE
     while Path(f"/proc/{left_behind}/cmdline").exists() and Path(f"/proc/{left_behind}/cmdline").read_bytes():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -13,6 +13,7 @@ import pytest
 from engine.errors import Conflict, Denied, NotFound, UmiakError
 from engine.runtime import netns
 from tests.kernel.rig import Container, Rig, private_kib
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root", "netns", "overlay", "cgroup")
 
@@ -20,7 +21,7 @@ TRAP = "trap 'echo bye; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
 
 
 def wait_for_output(container: Container, wanted: bytes) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * PATIENCE
     while wanted not in container.output():
         assert time.monotonic() < deadline, container.output()
         time.sleep(0.01)
@@ -49,7 +50,7 @@ def test_nothing_but_the_namespace_pin_remains_after_the_end(rig: Rig) -> None:
     container = rig.container("/bin/true")
     container.start()
     container.wait_exited()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 5 * PATIENCE
     while container.client.alive() and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not container.client.alive()
@@ -218,7 +219,7 @@ def test_a_log_flood_neither_stops_the_container_nor_delays_a_stop(rig: Rig) -> 
     container = rig.shell("trap 'exit 0' TERM; yes 0123456789abcdef & wait")
     container.monitor["log"].update(max_size_bytes=4 << 20, max_files=2)
     container.start()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * PATIENCE
     log = Path(container.monitor["log"]["dir"])
     while not (log / "00000004.log").exists():
         assert time.monotonic() < deadline

@@ -16,6 +16,7 @@ import pytest
 from engine.types import EndpointRequest, NetworkSpec
 from networking import dns, dns_forward, dns_message
 from tests.kernel.netlab import HOST, OUTSIDE, Container, Lab, addresses, code, listen, question
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root", "netns")
 
@@ -30,7 +31,7 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     made.close()
 
 
-def ask(container: Container, name: str, kind: int = 1, timeout_s: float = 5.0) -> bytes:
+def ask(container: Container, name: str, kind: int = 1, timeout_s: float = 5.0 * PATIENCE) -> bytes:
     return container.ask_udp(SERVER, 53, question(name, kind), timeout_s)
 
 

@@ -24,6 +24,7 @@ from engine.runtime.services import ServiceError
 from engine.types import NetworkSpec, PortBinding
 from networking import proxy
 from tests.kernel.netlab import HOST, OUTSIDE, Container, Lab, converse, listen, send_all
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root", "netns")
 
@@ -44,7 +45,7 @@ def web(lab: Lab, *ports: PortBinding, name: str = "web") -> Container:
 
 
 def from_host(port: int, address: str = "127.0.0.1") -> socket.socket:
-    return socket.create_connection((address, port), timeout=5)
+    return socket.create_connection((address, port), timeout=5 * PATIENCE)
 
 
 def test_a_port_answers_on_loopback_and_on_the_hosts_address(lab: Lab) -> None:
@@ -93,7 +94,7 @@ def test_udp_answers_from_everywhere_with_the_address_that_was_asked(lab: Lab) -
     container = web(lab, PortBinding(80, "udp", host_port=5353))
     for address in ("127.0.0.1", HOST, lab.driver.all()[0].gateway):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(5)
+            sock.settimeout(5 * PATIENCE)
             sock.connect((address, 5353))
             for number in range(3):
                 sock.send(b"%d" % number)
@@ -111,7 +112,7 @@ def test_udp_sessions_end_when_idle_or_too_many(lab: Lab, monkeypatch: pytest.Mo
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            sock.settimeout(5)
+            sock.settimeout(5 * PATIENCE)
             sock.connect(("127.0.0.1", 5353))
             sock.send(b"x")
             assert sock.recv(100)
@@ -120,7 +121,7 @@ def test_udp_sessions_end_when_idle_or_too_many(lab: Lab, monkeypatch: pytest.Mo
     assert container.host.errors == []
 
 
-def wait_until(holds: object, timeout_s: float = 5.0) -> None:
+def wait_until(holds: object, timeout_s: float = 5.0 * PATIENCE) -> None:
     deadline = time.monotonic() + timeout_s
     while not holds():  # type: ignore[operator]
         assert time.monotonic() < deadline
@@ -200,7 +201,7 @@ def test_a_udp_client_that_keeps_sending_reaches_the_next_container(lab: Lab) ->
     ports = [PortBinding(80, "udp", host_port=5353)]
     first = web(lab, *ports)
     with lab.outside.do(lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
-        sock.settimeout(5)
+        sock.settimeout(5 * PATIENCE)
         sock.connect((HOST, 5353))
         sock.send(b"one")
         assert sock.recv(100) == f"{OUTSIDE} one".encode()
@@ -208,7 +209,7 @@ def test_a_udp_client_that_keeps_sending_reaches_the_next_container(lab: Lab) ->
         second = lab.container("second", "front", ports=ports)
         assert second.address != first.address
         with second.do(lambda: listen(80, "udp")) as inside:
-            inside.settimeout(5)
+            inside.settimeout(5 * PATIENCE)
             sock.send(b"two")
             assert inside.recv(100) == b"two"
 
@@ -289,7 +290,7 @@ def test_a_thousand_connections_are_served(lab: Lab, limit: int | None, monkeypa
     try:
         served = 0
         for client in clients:
-            client.settimeout(10)
+            client.settimeout(10 * PATIENCE)
             client.sendall(b"x")
             client.shutdown(socket.SHUT_WR)
         for client in clients:

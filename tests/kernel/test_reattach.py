@@ -13,6 +13,7 @@ import pytest
 from engine.kernel import process
 from engine.runtime.client import MonitorClient
 from tests.kernel.rig import Container, Rig
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root", "netns", "overlay", "cgroup")
 
@@ -20,7 +21,7 @@ TICKS = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done"
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * PATIENCE
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)

@@ -17,6 +17,7 @@ from engine.errors import InvalidInput, Unavailable
 from engine.runtime import client
 from engine.runtime.client import Zygote
 from tests.kernel.rig import Rig
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root", "netns", "overlay", "cgroup")
 
@@ -37,7 +38,7 @@ def alive(pid: int) -> bool:
 
 
 def until_gone(pid: int) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 10 * PATIENCE
     while alive(pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
