@@ -18,7 +18,7 @@ from engine.images.config import parse_json
 from engine.images.registry.credentials import Credentials
 from engine.images.registry.failures import Broken, Throttled
 from engine.images.registry.proxies import is_loopback
-from engine.images.registry.transport import Transport, is_same_origin, read_bounded, said
+from engine.images.registry.transport import Transport, is_same_origin, joined, read_bounded, said
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -88,7 +88,7 @@ class Authenticator:
         return self._credentials
 
     def _fetch_token(self, scopes: Sequence[str]) -> tuple[str, float]:
-        realm = urlsplit(self._realm)
+        realm = urlsplit(joined(self._url, self._realm))
         if realm.scheme not in ("http", "https") or not realm.hostname:
             raise InvalidInput(f"{self._host} names no usable place to get a token from")
         credentials = self._known()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from engine.errors import Denied, InvalidInput, NotFound, UmiakError, Unavailable
 from engine.images.compression import Readable
@@ -15,7 +15,7 @@ from engine.images.registry.endpoints import Endpoint
 from engine.images.registry.failures import Broken, NotTls, Patience, Throttled, Unreachable
 from engine.images.registry.manifest import ACCEPT, RemoteManifest, read_manifest
 from engine.images.registry.settings import Settings
-from engine.images.registry.transport import Transport, is_same_origin, read_bounded, said
+from engine.images.registry.transport import Transport, is_same_origin, joined, read_bounded, said
 
 if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse
@@ -252,7 +252,7 @@ class Repository:
         response.release_conn()
         if not location:
             raise InvalidInput(f"{self.host} does not say where to upload to")
-        target = urljoin(self._base + "/", location)
+        target = joined(self._base + "/", location)
         if urlsplit(target).scheme not in ("http", "https"):
             raise InvalidInput(f"{self.host} wants an upload to an address that is not HTTP")
         if self._base.startswith("https:") and target.startswith("http:"):

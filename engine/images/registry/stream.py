@@ -84,9 +84,10 @@ class BlobStream:
         return data
 
     def _end(self) -> bytes:
-        if self._response is not None:
+        if self._response is not None and self._response.length_remaining == 0:
             self._response.release_conn()
             self._response = None
+        self._drop()
         return b""
 
     def _connect(self) -> BaseHTTPResponse:

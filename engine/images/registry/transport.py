@@ -171,10 +171,10 @@ def explained(error: Exception, host: str, proxy: str | None = None) -> Unreacha
         return Unreachable(f"{host} cannot be reached over TLS: {reason or cause}")
     if isinstance(error, their.NameResolutionError):
         return Unreachable(f"{host} cannot be reached: its name does not resolve", hint=NO_REGISTRY_HINT)
+    if isinstance(error, their.NewConnectionError):
+        return Unreachable(f"{host} cannot be reached: {_reason(error)}", hint=NO_REGISTRY_HINT)
     if isinstance(error, their.ConnectTimeoutError):
         return Unreachable(f"{host} cannot be reached: no answer", hint=NO_REGISTRY_HINT)
-    if isinstance(error, their.NewConnectionError):
-        return Unreachable(f"{host} cannot be reached: {_reason(error.__cause__ or error)}", hint=NO_REGISTRY_HINT)
     if isinstance(error, their.ReadTimeoutError):
         return Stalled(f"{host} stopped answering")
     return Broken(f"the connection to {host} broke")
@@ -187,8 +187,20 @@ def _reason(error: BaseException) -> str:
     return str(cause)[:_MAX_SHOWN]
 
 
+def joined(url: str, location: str) -> str:
+    """Where a header of a response from `url` points. Raise InvalidInput where it is no address."""
+    try:
+        target = urljoin(url, location)
+        _ = urlsplit(target).port
+    except ValueError as error:
+        raise InvalidInput(
+            f"{urlsplit(url).netloc} names an address that is none: {location[:_MAX_SHOWN]!r}"
+        ) from error
+    return target
+
+
 def _followed(url: str, location: str) -> str:
-    target = urljoin(url, location)
+    target = joined(url, location)
     here, there = urlsplit(url), urlsplit(target)
     if there.scheme not in ("http", "https") or not there.hostname:
         raise InvalidInput(f"{here.netloc} redirects to an address that is not HTTP")
@@ -199,11 +211,7 @@ def _followed(url: str, location: str) -> str:
 
 def _origin(url: str) -> tuple[str, str, int]:
     parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError as error:
-        raise InvalidInput(f"{parts.netloc!r} is not the address of a host") from error
-    return parts.scheme, (parts.hostname or "").lower(), port or (443 if parts.scheme == "https" else 80)
+    return parts.scheme, (parts.hostname or "").lower(), parts.port or (443 if parts.scheme == "https" else 80)
 
 
 def is_same_origin(one: str, other: str) -> bool:
