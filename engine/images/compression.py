@@ -5,6 +5,8 @@ gzip (several members too), zstd (several frames too), xz and bzip2; anything el
 
 from __future__ import annotations
 
+import functools
+import zlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
@@ -37,21 +39,34 @@ def detect(head: bytes) -> str:
     return ""
 
 
+class Peeked:
+    """A stream whose compression is known before anything of it is used."""
+
+    def __init__(self, source: Readable) -> None:
+        self._source = source
+        self._head = _read_head(source)
+        self.compression = detect(self._head)
+
+    def read(self, size: int = CHUNK_BYTES, /) -> bytes:
+        if not self._head:
+            return self._source.read(size)
+        piece, self._head = self._head[:size], self._head[size:]
+        return piece
+
+
 def decompressed(source: Readable) -> Iterator[bytes]:
     """Yield the content of a stream in pieces of at most 1 MiB, reading `source` to its end.
 
     Raise InvalidInput where it is corrupt or cut off.
     """
-    head = _read_head(source)
-    name = detect(head)
-    if not name:
-        while head:
-            yield head
-            head = source.read(CHUNK_BYTES)
-    elif name == "zstd":
-        yield from _zstd(_Prefixed(head, source))
+    stream = source if isinstance(source, Peeked) else Peeked(source)
+    if not stream.compression:
+        while piece := stream.read(CHUNK_BYTES):
+            yield piece
+    elif stream.compression == "zstd":
+        yield from _zstd(stream)
     else:
-        yield from _members(name, head, source)
+        yield from _members(stream.compression, stream.read(CHUNK_BYTES), stream)
 
 
 def _read_head(source: Readable) -> bytes:
@@ -98,8 +113,7 @@ def _skip_padding(data: bytes, source: Readable) -> bytes:
 def _decompressor(name: str) -> tuple[Any, Any, Any]:
     """A function (input → piece, rest, wants more input), one that tells the end, and the errors it raises."""
     if name == "gzip":
-        import zlib
-
+        zlib, failure = _zlib()
         inflater = zlib.decompressobj(31)
 
         def inflate(data: bytes) -> tuple[bytes, bytes, bool]:
@@ -109,7 +123,7 @@ def _decompressor(name: str) -> tuple[Any, Any, Any]:
             rest = inflater.unconsumed_tail
             return piece, rest, not rest and len(piece) < _PIECE_BYTES
 
-        return inflate, lambda: inflater.eof, (zlib.error,)
+        return inflate, lambda: inflater.eof, failure
 
     import bz2
     import lzma
@@ -121,6 +135,17 @@ def _decompressor(name: str) -> tuple[Any, Any, Any]:
         return piece, decoder.unused_data if decoder.eof else b"", decoder.needs_input
 
     return decode, lambda: decoder.eof, (lzma.LZMAError, OSError, EOFError, ValueError)
+
+
+@functools.cache
+def _zlib() -> tuple[Any, tuple[type[Exception], ...]]:
+    """The fastest zlib there is, by the extra `umiak[fast]`, and the errors that it raises."""
+    try:
+        from isal import isal_zlib
+
+        return isal_zlib, (isal_zlib.error, zlib.error)
+    except ImportError:
+        return zlib, (zlib.error,)
 
 
 def _zstd(source: Readable) -> Iterator[bytes]:
@@ -137,17 +162,3 @@ def _zstd(source: Readable) -> Iterator[bytes]:
             yield piece
     except zstandard.ZstdError as error:
         raise InvalidInput(f"the zstd data is corrupt: {error}") from error
-
-
-class _Prefixed:
-    """A stream whose first bytes were already read."""
-
-    def __init__(self, head: bytes, source: Readable) -> None:
-        self._head = head
-        self._source = source
-
-    def read(self, size: int = CHUNK_BYTES, /) -> bytes:
-        if not self._head:
-            return self._source.read(size)
-        piece, self._head = self._head[:size], self._head[size:]
-        return piece

@@ -27,6 +27,7 @@ _DIRECTORY_FLAGS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 _CREATE_FLAGS = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _CACHED_PARENTS = 512
 _MAX_LINKS_FOLLOWED = 40
+_USUAL_DEPTH = 64
 _KEPT_XATTRS = (b"user.", b"security.capability", b"system.posix_acl_")
 _STOP_WAITS = 50
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
@@ -52,7 +53,8 @@ class LayerWriter:
     """Writes entries below one directory. Use it as a context manager; `finish()` sets the directories' times.
 
     `rename` maps an entry's path to the one to write, or None to leave it out. With `keep_directory_links` a directory entry
-    where a link to a directory stands leaves the link, as dpkg does (a layer would replace it).
+    where a link to a directory stands leaves the link, as dpkg does (a layer would replace it). Without `overlay` the directory
+    is an ordinary one: a whiteout is a file like any other, and no directory makes way for a file, nor the other way round.
     """
 
     def __init__(
@@ -61,12 +63,14 @@ class LayerWriter:
         *,
         rename: Callable[[bytes], bytes | None] | None = None,
         keep_directory_links: bool = False,
+        overlay: bool = True,
     ) -> None:
         self._root = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._parents: dict[bytes, int] = {}
         self._directory_times: dict[bytes, int] = {}
         self._rename = rename
         self._keep_directory_links = keep_directory_links
+        self._overlay = overlay
         self._stale = False
 
     def __enter__(self) -> LayerWriter:
@@ -87,20 +91,20 @@ class LayerWriter:
 
     def write(self, entry: Entry, reader: TarReader) -> None:
         """Write one entry; `reader` stands at its data."""
-        parts = _components(entry.name)
-        path = b"/".join(parts)
+        path = _path(entry.name)
         if self._rename is not None:
             renamed = self._rename(path)
             if renamed is None:
                 return
-            parts = renamed.split(b"/") if renamed else []
+            path = renamed
         if self._stale or len(self._parents) >= _CACHED_PARENTS:
             self._forget_parents()
+        above, _, name = path.rpartition(b"/")
         try:
-            if not parts:
+            if not path:
                 self._set_root(entry)
             else:
-                self._write(entry, reader, b"/".join(parts[:-1]), parts[-1])
+                self._write(entry, reader, above, name)
         except OSError as error:
             if error.errno in _NO_SPACE:
                 raise
@@ -119,7 +123,7 @@ class LayerWriter:
 
     def _write(self, entry: Entry, reader: TarReader, above: bytes, name: bytes) -> None:
         parent = self._parent(above)
-        if name.startswith(WHITEOUT_PREFIX):
+        if self._overlay and name.startswith(WHITEOUT_PREFIX):
             self._whiteout(parent, name)
             return
         kind = entry.type
@@ -139,7 +143,11 @@ class LayerWriter:
             raise InvalidInput(f"the tar archive holds an entry of unknown type {kind!r}")
 
     def _file(self, entry: Entry, reader: TarReader, parent: int, name: bytes) -> None:
-        fd = self._create(parent, name, lambda: os.open(name, _CREATE_FLAGS, 0o600, dir_fd=parent))
+        try:
+            fd = os.open(name, _CREATE_FLAGS, 0o600, dir_fd=parent)
+        except FileExistsError:
+            self._remove(parent, name)
+            fd = os.open(name, _CREATE_FLAGS, 0o600, dir_fd=parent)
         try:
             for offset, piece in reader.data():
                 if entry.sparse is not None:
@@ -166,6 +174,8 @@ class LayerWriter:
             if self._keep_directory_links and self._is_directory_link(above, name, found):
                 return
             if not stat.S_ISDIR(found.st_mode):
+                if not self._overlay:
+                    raise OSError(errno.ENOTDIR, "a file is in the place of the directory") from None
                 opaque = _is_whiteout(found)
                 self._remove(parent, name)
                 os.mkdir(name, 0o700, dir_fd=parent)
@@ -256,16 +266,18 @@ class LayerWriter:
                 if error.errno not in (errno.ENOTSUP, errno.EPERM) or key == b"security.capability":
                     raise
 
-    def _create(self, parent: int, name: bytes, make: Callable[[], int | None]) -> int:
+    def _create(self, parent: int, name: bytes, make: Callable[[], None]) -> None:
         """Make something new at `name`, in place of what is there."""
         try:
-            return make() or 0
+            make()
         except FileExistsError:
             self._remove(parent, name)
-            return make() or 0
+            make()
 
     def _remove(self, parent: int, name: bytes) -> None:
         if stat.S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
+            if not self._overlay:
+                raise OSError(errno.EISDIR, "a directory is in the place of the file")
             remove_tree(name, dir_fd=parent)
         else:
             os.unlink(name, dir_fd=parent)
@@ -280,9 +292,22 @@ class LayerWriter:
             try:
                 found = open_in_root(self._root, os.fsdecode(path), _DIRECTORY_FLAGS)
             except (FileNotFoundError, NotADirectoryError):
-                found = self._make_parents(path, 0)
+                found = self._make_below(path) or self._make_parents(path, 0)
             self._parents[path] = found
         return found
+
+    def _make_below(self, path: bytes) -> int | None:
+        """Make a directory in its parent, the usual case; None where something stands there or the path is very deep."""
+        if path.count(b"/") >= _USUAL_DEPTH:
+            return None
+        above, _, name = path.rpartition(b"/")
+        parent = self._parent(above)
+        try:
+            os.mkdir(name, 0o755, dir_fd=parent)
+        except FileExistsError:
+            return None
+        os.chmod(name, 0o755, dir_fd=parent)
+        return os.open(name, _DIRECTORY_FLAGS | os.O_NOFOLLOW, dir_fd=parent)
 
     def _make_parents(self, path: bytes, followed: int) -> int:
         """Walk down `path`, making what is missing, and return a descriptor of its end."""
@@ -325,6 +350,14 @@ class LayerWriter:
             os.close(fd)
         self._parents.clear()
         self._stale = False
+
+
+def _path(name: bytes) -> bytes:
+    """A name as a path below the layer's root, without `.` and empty parts."""
+    name = name.removeprefix(b"./").strip(b"/")
+    if name.startswith(b".") or b"/." in name or b"//" in name:
+        return b"/".join(_components(name))
+    return name
 
 
 def _components(name: bytes) -> list[bytes]:

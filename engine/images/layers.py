@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 from engine.errors import InvalidInput, Unavailable
 from engine.images.blobs import BlobWriter
-from engine.images.compression import Readable, decompressed
+from engine.images.compression import Peeked, Readable, decompressed
 from engine.images.layer import LayerWriter, in_thread
 from engine.images.tar import Limits
 from engine.images.tree import remove_tree
@@ -128,13 +128,16 @@ def unpack(
 
     Reading, hashing and decompressing run in a thread beside the writing. `target` None only hashes.
     """
-    uncompressed = hashlib.sha256()
+    stream = Peeked(blob.tee(source) if blob else source)
+    # What is not compressed has one digest: hashing it twice would cost a fifth of the time.
+    uncompressed = None if blob is not None and not stream.compression else hashlib.sha256()
     size_bytes = 0
 
     def pieces() -> Iterator[bytes]:
         nonlocal size_bytes
-        for piece in decompressed(blob.tee(source) if blob else source):
-            uncompressed.update(piece)
+        for piece in decompressed(stream):
+            if uncompressed is not None:
+                uncompressed.update(piece)
             size_bytes += len(piece)
             yield piece
 
@@ -148,7 +151,13 @@ def unpack(
                 writer.finish()
     except InvalidInput as error:
         raise InvalidInput(f"cannot unpack {what}: {error.message}", hint=error.hint) from error
-    return Unpacked(f"sha256:{uncompressed.hexdigest()}", size_bytes)
+    diff_id = f"sha256:{uncompressed.hexdigest()}" if uncompressed is not None else _digest_of(blob)
+    return Unpacked(diff_id, size_bytes)
+
+
+def _digest_of(blob: BlobWriter | None) -> str:
+    assert blob is not None
+    return blob.digest
 
 
 @contextmanager
