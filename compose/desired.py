@@ -12,6 +12,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, 
 from typing import TYPE_CHECKING, Any, Literal
 
 from compose import labels
+from compose.builds import build_of
 from compose.mounts import PrivateFile, mounts_of, private_files
 from compose.plan import Build
 from compose.version import VERSION
@@ -233,7 +234,7 @@ class _Translation:
             config_hash=digest,
             place=self.place("services", service.name),
             shares=tuple(_shared_services(service)),
-            build=self._build(service),
+            build=build_of(self.project, service, self.warn),
             pull_policy=service.pull_policy,
             platform=service.platform,
             one_shot=self._is_one_shot(service),
@@ -442,26 +443,6 @@ class _Translation:
             raise InvalidInput(
                 f"logging options: {error}", place=self.place("services", service.name, "logging", "options")
             ) from error
-
-    def _build(self, service: Service) -> Build | None:
-        build = service.build
-        if build is None:
-            return None
-        own = {labels.PROJECT: self.project.name, labels.SERVICE: service.name, labels.VERSION: VERSION}
-        environment = self.project.environment
-        return Build(
-            service=service.name,
-            reference=service.image_name(self.project.name),
-            context=build.context or self.project.working_dir,
-            dockerfile=build.dockerfile,
-            dockerfile_inline=build.dockerfile_inline,
-            args={key: environment.get(key) if value is None else value for key, value in build.args.items()},
-            labels={**build.labels, **own},
-            tags=build.tags,
-            target=build.target,
-            no_cache=build.no_cache,
-            pull=build.pull,
-        )
 
     def _is_one_shot(self, service: Service) -> bool:
         if service.name in self.awaited:

@@ -36,9 +36,12 @@ from engine.errors import Conflict, NotFound, TimedOut, UmiakError
 from engine.events import Event, Kind, Sink
 
 if TYPE_CHECKING:
+    from compose.plan import Build
     from engine.facade import Engine
+    from engine.images.build.cache import Session
     from engine.images.build.cancel import Cancellation
     from engine.images.build.events import BuildEvent
+    from engine.images.build.request import BuildRequest
     from engine.images.registry.events import Transfer
     from engine.types import ContainerStatus
 
@@ -82,6 +85,8 @@ class _Run:
         self.done: set[int] = set()
         self.failure: BaseException | None = None
         self.builds: list[Cancellation] = []
+        self.session: Session | None = None
+        self.session_lock = threading.Lock()
         self.pulls: list[Callable[[], None]] = []
 
     def run(self) -> None:
@@ -179,23 +184,16 @@ class _Run:
 
     # ------------------------------------------------------------------------------------- the actions
 
-    def build(self, operation: Operation, action: BuildImage) -> None:
-        from engine.images.build.builder import BuildRequest
-        from engine.images.build.cancel import Cancellation
+    def _build_session(self) -> Session:
+        from engine.images.build.cache import Session
 
+        with self.session_lock:
+            self.session = self.session or Session()
+            return self.session
+
+    def build(self, operation: Operation, action: BuildImage) -> None:
         build = action.build
-        request = BuildRequest(
-            context=build.context,
-            dockerfile=build.dockerfile,
-            dockerfile_inline=build.dockerfile_inline,
-            args=build.args,
-            labels=build.labels,
-            tags=(build.reference, *build.tags),
-            target=build.target,
-            no_cache=build.no_cache,
-            pull=build.pull,
-            cancellation=Cancellation(),
-        )
+        request = _build_request(action.build, self._build_session())
         self.builds.append(request.cancellation)
 
         def progress(event: BuildEvent) -> None:
@@ -373,6 +371,35 @@ def _aspect(operation: Operation, error: UmiakError) -> str:
     if error.exit_code in (126, 127):
         return ".command"
     return ".ports" if isinstance(error, Conflict) else ""
+
+
+def _build_request(build: Build, session: Session) -> BuildRequest:
+    """What the engine is asked, for a build section. Builds of one run share their steps through `session`."""
+    from engine.images.build.request import BuildRequest
+    from engine.images.build.secrets import Secret
+    from engine.types import StepOptions
+
+    return BuildRequest(
+        context=build.context,
+        dockerfile=build.dockerfile,
+        dockerfile_inline=build.dockerfile_inline,
+        args=build.args,
+        labels=build.labels,
+        tags=(build.reference, *build.tags),
+        target=build.target,
+        no_cache=build.no_cache,
+        no_cache_filter=build.no_cache_filter,
+        pull=build.pull,
+        platforms=build.platforms,
+        named_contexts=build.contexts,
+        secrets={name: Secret(secret.file, secret.text) for name, secret in build.secrets.items()},
+        ssh=build.ssh,
+        entitlements=build.entitlements,
+        options=build.options or StepOptions(),
+        cache_from=build.cache_from,
+        cache_to=build.cache_to,
+        session=session,
+    )
 
 
 def _name(operation: Operation) -> str:

@@ -71,17 +71,15 @@ class Orchestrator:
 
     def build(self, desired: Desired, services: Sequence[str] = ()) -> Plan:
         """Build the images of services that have a build section; return what was built."""
-        from compose.plan import BuildImage, PlanBuilder
+        from compose.builds import add_builds
+        from compose.plan import PlanBuilder
         from compose.verdicts import check_service
 
         for name in services:
             check_service(desired, name)
         builder = PlanBuilder(desired.project)
-        done: set[str] = set()
-        for name, service in desired.services.items():
-            if service.build and service.image not in done and (not services or name in services):
-                done.add(service.image)
-                builder.add(f"image:{name}", BuildImage(service.build), "asked for")
+        asked = [name for name, s in desired.services.items() if s.build and (not services or name in services)]
+        add_builds(builder, desired.services, dict.fromkeys(asked, "asked for"))
         plan = builder.plan()
         self._execute(plan, desired)
         return plan

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from engine.types import ContainerSpec, NetworkSpec, VolumeSpec
+    from engine.types import ContainerSpec, NetworkSpec, StepOptions, VolumeSpec
 
 Condition = Literal["service_started", "service_healthy", "service_completed_successfully", "ready"]
 """What a wait is for. The first three are `depends_on` conditions; "ready" is what `up --wait` means: running, healthy where
@@ -21,8 +21,19 @@ there is a health check, or ended with 0 where `one_shot` says that the service 
 
 
 @dataclass(frozen=True, slots=True)
+class BuildSecret:
+    """What a build secret holds: a file, or its text."""
+
+    file: str | None
+    text: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Build:
-    """What to build an image from, as the Compose file says it; `reference` is the tag that it gets."""
+    """What to build an image from, as the Compose file says it; `reference` is the tag that it gets.
+
+    `needs` names the services whose images must be there first: they are among the `contexts`.
+    """
 
     service: str
     reference: str
@@ -34,7 +45,17 @@ class Build:
     tags: tuple[str, ...] = ()
     target: str | None = None
     no_cache: bool = False
+    no_cache_filter: tuple[str, ...] = ()
     pull: bool = False
+    platforms: tuple[str, ...] = ()
+    contexts: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    secrets: Mapping[str, BuildSecret] = field(default_factory=dict)
+    ssh: Mapping[str, str] = field(default_factory=dict)
+    entitlements: tuple[str, ...] = ()
+    options: StepOptions | None = None
+    cache_from: tuple[str, ...] = ()
+    cache_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

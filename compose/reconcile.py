@@ -13,12 +13,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from compose import labels
+from compose.builds import add_builds
 from compose.desired import Desired, DesiredService
 from compose.difference import anonymous_volumes
 from compose.observe import Observed
 from compose.plan import (
     AwaitContainer,
-    BuildImage,
     Condition,
     CreateContainer,
     CreateNetwork,
@@ -114,19 +114,19 @@ class _Planner:
         return {mount.source for mount in mounts if mount.type == "volume" and mount.source}
 
     def _add_images(self) -> None:
+        builds: dict[str, str] = {}
         for service in self._services():
             missing = service.image not in self.observed.images
             if self._add_pull(service, missing):
                 continue
             if service.build and not self.options.no_build:
                 wanted = self.options.build or service.pull_policy == "build"
-                if (missing or wanted) and service.image not in self.built:
-                    cause = "not found" if missing else "asked for with --build"
-                    self.built[service.image] = self.builder.add(
-                        f"image:{service.name}", BuildImage(service.build), cause
-                    )
+                if missing or wanted:
+                    builds[service.name] = "not found" if missing else "asked for with --build"
             elif missing and not self._is_built_by_another(service):
                 raise self._missing_image(service)
+        if builds:
+            self.built |= add_builds(self.builder, self.desired.services, builds, self.observed.images)
 
     def _add_pull(self, service: DesiredService, missing: bool) -> bool:
         """Whether the service's image comes from a registry. One with a build section is built, unless its policy says pull."""

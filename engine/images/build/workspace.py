@@ -87,21 +87,37 @@ def date_back(directory: str, epoch: int) -> None:
 def remove_mount_points(upper: str, lower_dirs: Sequence[str], further: Sequence[str] = ()) -> None:
     """Remove what a container made only to mount on: empty files and directories that the image does not have.
 
-    `further` are mount points, relative to the root and without links, beside those that every container has.
+    `further` are mount points, relative to the root and without links, beside those that every container has. A directory that
+    came up from the layers below for their sake goes too.
     """
-    points = [*MOUNT_POINTS, *(above for path in further for above in _upwards(path))]
-    for path in points:
-        if any(os.path.lexists(os.path.join(lower, path)) for lower in lower_dirs):
-            continue
+    own = [path for point in further for path in _upwards(point)]
+    for path in (*MOUNT_POINTS, *own):
+        below = next((found for lower in reversed(lower_dirs) if (found := _lstat(os.path.join(lower, path)))), None)
         above, name = os.path.split(path)
         try:
             fd = os.open(os.path.join(upper, above), os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW)
         except (FileNotFoundError, NotADirectoryError):
             continue
         try:
-            _remove_if_empty(fd, name)
+            if below is None or (path in own and _is_like(os.path.join(upper, path), below)):
+                _remove_if_empty(fd, name)
         finally:
             os.close(fd)
+
+
+def _lstat(path: str) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except OSError:
+        return None
+
+
+def _is_like(path: str, below: os.stat_result) -> bool:
+    """Whether a directory says nothing but what the one below it says: it hides nothing and has the same owner and mode."""
+    found = _lstat(path)
+    if found is None or not stat.S_ISDIR(found.st_mode) or "trusted.overlay.opaque" in os.listxattr(path):
+        return False
+    return (found.st_mode, found.st_uid, found.st_gid) == (below.st_mode, below.st_uid, below.st_gid)
 
 
 def _upwards(path: str) -> Iterator[str]:
