@@ -113,27 +113,9 @@ class Orchestrator:
         if not plan or self.dry_run:
             return
         places = desired.places if desired else {}
-        journal: list[Event] = []
-
-        def tell(event: Event) -> None:
-            journal.append(event)
-            self.sink(event)
-
         begun = time.monotonic()
-        try:
-            execute(self.engine, plan, tell, places=places, timeout_s=timeout_s, parallel=self.parallel or PARALLEL)
-        finally:
-            self._record(journal)
+        execute(self.engine, plan, self.sink, places=places, timeout_s=timeout_s, parallel=self.parallel or PARALLEL)
         self.sink(Event("summary", "done", project=plan.project, data={"seconds": round(time.monotonic() - begun, 4)}))
-
-    def _record(self, journal: Sequence[Event]) -> None:
-        """Add what happened to the engine's own record, all at once: one transaction for a whole command."""
-        from engine.events import append
-
-        with self.engine.state.transaction():
-            for event in journal:
-                if event.kind not in ("probe", "log") and not event.state.startswith("step "):
-                    append(self.engine.state, event)
 
     def _warn(self, plan: Plan) -> None:
         for warning in plan.warnings:

@@ -24,8 +24,9 @@ from engine.images.store import ImageStore
 from engine.kernel import procfs
 from engine.paths import Paths
 from engine.ports import NetworkDriver, VolumeDriver
-from engine.runtime import bundle, cgroup, client, liveness, netns, status
+from engine.runtime import bundle, cgroup, client, journal, liveness, netns, status
 from engine.state import State
+from engine.transfer import Tree
 from engine.types import (
     ContainerInfo,
     ContainerSpec,
@@ -167,7 +168,20 @@ class Containers:
             requests = self._endpoint_requests(spec)
             if requests:
                 self._networks.lease(container_id, spec.name, requests)
+        if rootfs is None:
+            self._note("create", container_id, spec.name, spec)
         return self.one(container_id)
+
+    def _note(self, action: str, container_id: str, name: str, spec: ContainerSpec, **more: str) -> None:
+        """Record what a command did to a container. What happens by itself is recorded by its monitor."""
+        attributes = bundle.event_attributes(name, spec) | more
+        journal.append(self._paths.events, "container", action, container_id, attributes)
+
+    def note(self, action: str, row: sqlite3.Row, **more: str) -> None:
+        """Record what a command did to the container of a record; a build's own containers are nobody's business."""
+        if not row["rootfs"]:
+            spec = records.container_spec(json.loads(row["spec"]))
+            self._note(action, row["id"], row["name"], spec, **more)
 
     def _insert(
         self,
@@ -222,8 +236,11 @@ class Containers:
             return []
         return list(spec.networks)
 
-    def start(self, ref: str) -> ContainerInfo:
-        """Start a container; return when its process has been executed. Does nothing if it runs."""
+    def start(self, ref: str, *, hold: bool = False) -> ContainerInfo:
+        """Start a container; return when its process has been executed. Does nothing if it runs.
+
+        With `hold` its output waits for a client to attach, for some seconds at most.
+        """
         row = self.find(ref)
         container_id = row["id"]
         with self._operation(container_id):
@@ -231,7 +248,7 @@ class Containers:
                 return self._info(row)
             row = self.find(container_id)
             path = bundle.write(self._paths, self._inputs(row))
-            self._zygote().launch(container_id, path)
+            self._zygote().launch(container_id, path, hold=hold)
             self._set_desired(container_id, "running")
         return self.one(container_id)
 
@@ -241,11 +258,13 @@ class Containers:
 
     def stop(self, ref: str, timeout_s: float | None) -> ContainerStatus:
         """Ask a container to end, kill it after its timeout; return its last status."""
-        container_id = self.find(ref)["id"]
+        row = self.find(ref)
+        container_id = row["id"]
         self._set_desired(container_id, "stopped")
         observed = self.observe(container_id)
         if observed["monitored"]:
             observed = self._monitor(container_id).stop(timeout_s=timeout_s)["status"]
+            self.note("stop", row)
         return records.container_status(observed)
 
     def kill(self, ref: str, signal: str) -> None:
@@ -282,8 +301,69 @@ class Containers:
             )
         except sqlite3.IntegrityError as error:
             raise Conflict(f'cannot rename "{row["name"]}" to "{name}": the name is in use') from error
+        self._note("rename", row["id"], name, records.container_spec(spec), oldName=row["name"])
         for endpoint in self._networks.leases(row["id"]):
             records.rename_published(self._paths.network_run(endpoint.network_id), row["id"], row["name"], name)
+
+    @contextmanager
+    def tree(self, ref: str, *, writable: bool = False) -> Iterator[Tree]:
+        """A container's files, its mounts among them, whether or not it runs. One that does not run cannot start meanwhile."""
+        row = self.find(ref)
+        container_id = row["id"]
+        observed = self.observe(container_id)
+        if observed["pid"]:
+            root = self._living_root(row)
+            with Tree({"/": root}) as tree:
+                yield tree
+            return
+        with self._operation(container_id):
+            if self._is_live(container_id):
+                raise Conflict(f'cannot use the files of container "{row["name"]}" now: it is just being started')
+            with Tree(self._resting_roots(row, writable=writable)) as tree:
+                yield tree
+
+    def _living_root(self, row: sqlite3.Row) -> int:
+        observed = self.observe(row["id"])
+        try:
+            root = os.open(f"/proc/{observed['pid']}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise Conflict(f'cannot use the files of container "{row["name"]}": it has just ended') from error
+        # Asked once the root is open: had the number gone to another process, it would be that one's root.
+        if not liveness.init_alive(observed):
+            os.close(root)
+            raise Conflict(f'cannot use the files of container "{row["name"]}": it has just ended')
+        return root
+
+    def _resting_roots(self, row: sqlite3.Row, *, writable: bool) -> dict[str, int]:
+        layer_dirs, rootfs, _ = self._root(row)
+        roots = {
+            "/": snapshots.open_writable(rootfs) if writable else snapshots.open_view([*layer_dirs, rootfs["upperdir"]])
+        }
+        spec = records.container_spec(json.loads(row["spec"]))
+        places = {os.path.normpath(mount.target): mount.source for mount in spec.mounts if mount.type == "bind"}
+        for target, name in json.loads(row["volumes"]).items():
+            places[target] = self._volumes.get(name).mountpoint
+        for target, place in places.items():
+            try:
+                roots[target] = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+        return roots
+
+    @contextmanager
+    def root(self, ref: str) -> Iterator[Tree]:
+        """A container's root file system without its mounts, to be read: its image's layers and what it wrote over them."""
+        layer_dirs, rootfs, _ = self._root(self.find(ref))
+        with Tree({"/": snapshots.open_view([*layer_dirs, rootfs["upperdir"]])}) as tree:
+            yield tree
+
+    def cgroup(self, ref: str) -> cgroup.Cgroup:
+        """The cgroup of a running container. Raise Conflict if it does not run."""
+        row = self.find(ref)
+        if not self.observe(row["id"])["pid"]:
+            raise Conflict(f'container "{row["name"]}" is not running', hint="start it first")
+        config = _read_json(f"{self._paths.container(row['id'])}/monitor.json") or {}
+        return cgroup.open_cgroup(config.get("cgroup", {}).get("parent", bundle.CGROUP_PARENT), row["id"])
 
     def watch(self, ref: str) -> Iterator[ContainerStatus]:
         """The status now and after each change; ends with the last one."""
@@ -456,6 +536,7 @@ class Containers:
 
     def _erase(self, container_id: str, *, volumes: bool) -> None:
         """The steps of a removal, each safe to repeat; the record goes last."""
+        row = self._state.row("SELECT * FROM containers WHERE id = ?", (container_id,))
         self._clear_runtime(container_id)
         netns.drop_pin(self._paths.netns(container_id))
         self._networks.release(container_id)
@@ -466,7 +547,8 @@ class Containers:
             self._state.execute("DELETE FROM volume_uses WHERE container_id = ?", (container_id,))
         if volumes:
             self._remove_anonymous(used)
-        self._state.execute("DELETE FROM containers WHERE id = ?", (container_id,))
+        if self._state.execute("DELETE FROM containers WHERE id = ?", (container_id,)) and row:
+            self.note("destroy", row)
 
     def _volume_uses(self, container_id: str) -> list[sqlite3.Row]:
         return self._state.rows("SELECT volume_name FROM volume_uses WHERE container_id = ?", (container_id,))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from engine import logs, runner
+from engine import events, logs, runner
 from engine.containers import Containers
 from engine.errors import NotFound, Unsupported
 from engine.images.store import ImageStore
 from engine.paths import Paths
 from engine.ports import BuildRunner, NetworkDriver, VolumeDriver
+from engine.runtime import journal
 from engine.runtime.client import Zygote
 from engine.state import State
 from engine.types import (
@@ -27,11 +29,14 @@ from engine.types import (
 )
 
 if TYPE_CHECKING:
+    from engine.events import Record
     from engine.images.build.builder import BuildRequest
     from engine.images.build.events import BuildEvent
     from engine.images.registry.events import Transfer
     from engine.images.registry.push import Pushed
-    from engine.runtime.client import ExecSession
+    from engine.runtime.client import AttachSession, ExecSession
+    from engine.transfer import Tree
+    from engine.usage import Process, Usage
 
 
 class Engine:
@@ -100,6 +105,45 @@ class Engine:
         """Let a frozen container go on."""
         self._containers.monitor(ref).unpause()
 
+    def attach_container(self, ref: str, *, start: bool = False, stdin: bool = True) -> AttachSession:
+        """Take part in a container's own output, and with `stdin` its input, from now on.
+
+        With `start` it is started first and nothing is missed: the container then waits for a reader that is slow.
+        """
+        if start:
+            self._containers.start(ref, hold=True)
+        return self._containers.monitor(ref).attach(stdin=stdin, lossless=start)
+
+    def usage(self, ref: str) -> Usage:
+        """What a running container uses at this moment. Raise Conflict if it does not run."""
+        from engine.usage import measure
+
+        return measure(self._containers.cgroup(ref), self.container(ref).endpoints)
+
+    def processes(self, ref: str) -> list[Process]:
+        """The processes of a running container as this host sees them, by PID. Raise Conflict if it does not run."""
+        from engine.usage import processes
+
+        return list(processes(self._containers.cgroup(ref).pids()))
+
+    def files(self, ref: str, *, writable: bool = False) -> AbstractContextManager[Tree]:
+        """A container's files for `engine.transfer`, whether or not it runs; `writable` where something is to be copied in."""
+        return self._containers.tree(ref, writable=writable)
+
+    def export_container(self, ref: str, write: Callable[[bytes], object]) -> None:
+        """Write a container's root file system, without its mounts, as a tar."""
+        from engine.transfer import pack
+
+        with self._containers.root(ref) as tree:
+            for piece in pack(tree, "/", ""):
+                write(piece)
+
+    def events(
+        self, *, since: float | None = None, until: float | None = None, follow: bool = False
+    ) -> Iterator[Record]:
+        """What happened to containers, networks and volumes. Without `since`, following starts with what comes next."""
+        return events.records(self.paths.events, since=since, until=until, follow=follow)
+
     def containers(self, labels: Mapping[str, str | None] | None = None) -> list[ContainerInfo]:
         """Containers that carry all the labels (None: any value), by name, as they are now."""
         return self._containers.all(labels)
@@ -157,11 +201,18 @@ class Engine:
 
     def create_network(self, spec: NetworkSpec) -> NetworkInfo:
         """Make a network."""
-        return self._networks.create(spec)
+        network = self._networks.create(spec)
+        self._note("network", "create", network.id, spec.name, spec.labels)
+        return network
 
     def remove_network(self, name: str) -> None:
         """Remove a network. Raise Conflict while containers are on it."""
-        self._networks.remove(self.network(name))
+        network = self.network(name)
+        self._networks.remove(network)
+        self._note("network", "destroy", network.id, network.spec.name, network.spec.labels)
+
+    def _note(self, kind: str, action: str, subject: str, name: str, labels: Mapping[str, str]) -> None:
+        journal.append(self.paths.events, kind, action, subject, {**labels, "name": name})
 
     def networks(self, labels: Mapping[str, str | None] | None = None) -> list[NetworkInfo]:
         """Networks that carry all the labels, by name."""
@@ -177,11 +228,14 @@ class Engine:
 
     def create_volume(self, spec: VolumeSpec) -> VolumeInfo:
         """Make a volume, or return the one of that name."""
-        return self._volumes.create(spec)
+        volume = self._volumes.create(spec)
+        self._note("volume", "create", spec.name, spec.name, spec.labels)
+        return volume
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume and its content."""
         self._volumes.remove(name)
+        self._note("volume", "destroy", name, name, {})
 
     def volumes(self, labels: Mapping[str, str | None] | None = None) -> list[VolumeInfo]:
         """Volumes that carry all the labels, by name."""

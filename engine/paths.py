@@ -50,6 +50,11 @@ class Paths:
         """What can be fetched or made again."""
         return f"{self.root}/cache"
 
+    @property
+    def events(self) -> str:
+        """The record of what happened: `engine.runtime.journal`."""
+        return f"{self.root}/events"
+
     def container(self, container_id: str) -> str:
         """A container's lasting directory: `config.json`, `monitor.json`, `upper/`, `work/`, `log/`."""
         return f"{self.root}/containers/{container_id}"

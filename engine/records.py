@@ -39,7 +39,7 @@ def check_container_name(name: str) -> None:
 
 def container_spec(data: Mapping[str, Any]) -> ContainerSpec:
     """A specification as it was recorded with `dataclasses.asdict`."""
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     fields["restart"] = RestartPolicy(**data["restart"])
     fields["resources"] = Resources(**data["resources"])
     fields["log"] = LogOptions(**data["log"])

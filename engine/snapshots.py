@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import Unavailable
@@ -61,6 +61,25 @@ def _mounted_view(lowerdirs: Sequence[str]) -> int:
         os.rmdir(target)
         for fd in held:
             os.close(fd)
+
+
+def open_writable(rootfs: Mapping[str, Any]) -> int:
+    """An open directory that shows a container's root (as `prepare` returns it), writable, mounted nowhere.
+
+    No container may use the writable layer meanwhile.
+    """
+    lowerdirs, upper, work = rootfs["lowerdirs"], rootfs["upperdir"], rootfs["workdir"]
+    mount = mounts.overlay(lowerdirs, upper, work)
+    if mount is not None:
+        return mount
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="umiak-root-") as target:
+        mounts.mount_overlay(target, lowerdirs, upper, work)
+        try:
+            return os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        finally:
+            mounts.umount(target, mounts.MNT_DETACH)
 
 
 def read_file(layer_dirs: Sequence[str], directory: str, name: str) -> bytes:

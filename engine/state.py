@@ -87,6 +87,10 @@ MIGRATIONS: tuple[str, ...] = (
         PRIMARY KEY (diff_id, compression)
     ) WITHOUT ROWID;
     """,
+    """
+    -- Events are in a file now, which monitors can write too: `engine.runtime.journal`.
+    DROP TABLE events
+    """,
 )
 
 

@@ -445,7 +445,7 @@ def resources(wanted: Resources) -> dict[str, Any]:
         quota, period = int(wanted.cpus * CPU_PERIOD_US), CPU_PERIOD_US
     cpu = {"shares": wanted.cpu_shares, "quota": quota, "period": period, "cpus": wanted.cpuset}
     pids = {"limit": wanted.pids if wanted.pids and wanted.pids > 0 else None}
-    parts = {"memory": memory, "cpu": cpu, "pids": pids}
+    parts: dict[str, dict[str, Any]] = {"memory": memory, "cpu": cpu, "pids": pids}
     kept = {name: {key: value for key, value in part.items() if value is not None} for name, part in parts.items()}
     return {name: part for name, part in kept.items() if part}
 
@@ -467,6 +467,7 @@ def monitor(paths: Paths, inputs: Inputs) -> dict[str, Any]:
         "rootfs": dict(inputs.rootfs),
         "tty": spec.tty,
         "stdin_open": spec.stdin_open,
+        "stdin_once": spec.stdin_once,
         "init": spec.init,
         "stop_signal": signal_number(spec.stop_signal or image.stop_signal or "SIGTERM"),
         "stop_timeout_s": timeout,
@@ -478,6 +479,7 @@ def monitor(paths: Paths, inputs: Inputs) -> dict[str, Any]:
             "max_size_bytes": spec.log.max_size_bytes,
             "max_files": spec.log.max_files,
         },
+        "journal": {"dir": paths.events, "attributes": event_attributes(inputs.name, spec)} if spec.image else None,
         "netns": dict(inputs.netns),
         "endpoints": [_endpoint(paths, inputs, position) for position in range(len(inputs.endpoints))],
         "services": [dict(service) for service in inputs.services],
@@ -487,6 +489,11 @@ def monitor(paths: Paths, inputs: Inputs) -> dict[str, Any]:
             "resources": {**resources(spec.resources), "devices": _device_rules(spec)},
         },
     }
+
+
+def event_attributes(name: str, spec: ContainerSpec) -> dict[str, str]:
+    """What every event about a container says of it, as Docker's do."""
+    return {**spec.labels, "image": spec.image, "name": name}
 
 
 def _endpoint(paths: Paths, inputs: Inputs, position: int) -> dict[str, Any]:

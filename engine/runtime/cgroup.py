@@ -23,6 +23,19 @@ if TYPE_CHECKING:
 
 _V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer", "blkio")
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
+_V1_THROTTLES = {
+    "throttleReadBpsDevice": "read_bps_device",
+    "throttleWriteBpsDevice": "write_bps_device",
+    "throttleReadIOPSDevice": "read_iops_device",
+    "throttleWriteIOPSDevice": "write_iops_device",
+}
+_V2_THROTTLES = {
+    "throttleReadBpsDevice": "rbps",
+    "throttleWriteBpsDevice": "wbps",
+    "throttleReadIOPSDevice": "riops",
+    "throttleWriteIOPSDevice": "wiops",
+}
+_NO_WEIGHTS = "no I/O scheduler of this host knows weights: none is set"
 _REMOVE_TIMEOUT_S = 5.0
 _FREEZE_TIMEOUT_S = 10.0
 _NO_LIMIT_FROM = 2**62  # v1 shows "no limit" as the largest page-aligned number
@@ -165,7 +178,10 @@ class Cgroup:
         raise NotImplementedError
 
     def stats(self) -> dict[str, int | None]:
-        """Return usage: `memory_*_bytes`, `cpu_usage_ns`, `pids_*`, `io_*_bytes`; None where the host does not tell."""
+        """Return usage: `memory_*_bytes`, `cpu_usage_ns`, `pids_*`, `io_*_bytes`; None where the host does not tell.
+
+        On v2 also `cpu_`, `memory_` and `io_pressure_us`: how long some process had to wait for it.
+        """
         raise NotImplementedError
 
     def remove(self) -> None:
@@ -233,8 +249,23 @@ class CgroupV1(Cgroup):
         limit = (resources.get("pids") or {}).get("limit")
         if limit:
             _write(f"{self._needed('pids', 'a pids limit')}/pids.max", _or_max(limit))
+        self._apply_block_io(resources.get("blockIO") or {})
+        for file in resources.get("unified") or {}:
+            self.warnings.append(f"{file} is a setting of cgroup v2, which does not control this host: it is not set")
         if "devices" in resources or self._path("devices"):
             self._apply_devices(device_rules(resources.get("devices")))
+
+    def _apply_block_io(self, block_io: Mapping[str, Any]) -> None:
+        for key, file in _V1_THROTTLES.items():
+            for entry in block_io.get(key) or ():
+                path = f"{self._needed('blkio', 'a limit of block I/O')}/blkio.throttle.{file}"
+                _write(path, f"{entry['major']}:{entry['minor']} {entry['rate']}")
+        for device, weight in _weights(block_io):
+            path = f"{self._needed('blkio', 'a weight of block I/O')}/blkio.bfq.weight{'_device' if device else ''}"
+            if os.path.exists(path):
+                _write(path, f"{device} {weight}".strip())
+            else:
+                self.warnings.append(_NO_WEIGHTS)
 
     def _apply_memory(self, memory: Mapping[str, Any]) -> None:
         limit, swap = memory.get("limit"), memory.get("swap")
@@ -257,7 +288,8 @@ class CgroupV1(Cgroup):
             _write(f"{self._needed('memory', 'the OOM killer')}/memory.oom_control", "1")
 
     def _apply_cpu(self, cpu: Mapping[str, Any]) -> None:
-        for key, file in (("shares", "cpu.shares"), ("period", "cpu.cfs_period_us"), ("quota", "cpu.cfs_quota_us")):
+        files = {"shares": "cpu.shares", "period": "cpu.cfs_period_us", "quota": "cpu.cfs_quota_us", "idle": "cpu.idle"}
+        for key, file in files.items():
             if cpu.get(key):
                 _write(f"{self._needed('cpu', 'a CPU limit')}/{file}", str(cpu[key]))
         if cpu.get("cpus") or cpu.get("mems"):
@@ -342,11 +374,12 @@ class CgroupV1(Cgroup):
 class CgroupV2(Cgroup):
     """One directory of the unified hierarchy."""
 
-    __slots__ = ("_fd", "_root", "path")
+    __slots__ = ("_fd", "_refused", "_root", "path")
 
     def __init__(self, place: str, mount: str) -> None:
         super().__init__(place)
         self._root = mount
+        self._refused: dict[str, str] = {}  # controller → the ancestor that could not hand it down
         self._fd: int | None = None
         self.path = f"{mount}/{place}"
 
@@ -379,15 +412,19 @@ class CgroupV2(Cgroup):
             directory = f"{directory}/{name}"
 
     def _hand_down(self, directory: str) -> None:
-        """Let the children of `directory` have its controllers. Some may refuse; a limit that needs one of them will say so."""
+        """Let the children of `directory` have its controllers. Some may refuse; a limit that needs one of them will say so.
+
+        A cgroup with processes of its own cannot: cgroups(7), "no internal processes".
+        """
         available = _read(f"{directory}/cgroup.controllers").split()
         enabled = _read(f"{directory}/cgroup.subtree_control").split()
         for controller in _V2_CONTROLLERS:
             if controller in available and controller not in enabled:
                 try:
                     _write(f"{directory}/cgroup.subtree_control", f"+{controller}")
-                except OSError:
-                    continue
+                except OSError as error:
+                    if error.errno == errno.EBUSY:
+                        self._refused[controller] = directory
 
     def _apply(self, resources: Mapping[str, Any]) -> None:
         self._apply_memory(resources.get("memory") or {})
@@ -395,12 +432,36 @@ class CgroupV2(Cgroup):
         limit = (resources.get("pids") or {}).get("limit")
         if limit:
             self._set("pids.max", _or_max(limit), "a pids limit")
+        self._apply_block_io(resources.get("blockIO") or {})
+        for file, value in (resources.get("unified") or {}).items():
+            if not file.partition(".")[2] or "/" in file:
+                raise LaunchError("Cgroup", errno.EINVAL, f'"{file}" is no file of a cgroup', kind="invalid")
+            self._set(file, str(value), file)
         self._apply_devices(device_rules(resources.get("devices")))
+
+    def _apply_block_io(self, block_io: Mapping[str, Any]) -> None:
+        for key, name in _V2_THROTTLES.items():
+            for entry in block_io.get(key) or ():
+                limit = f"{entry['major']}:{entry['minor']} {name}={entry['rate'] or 'max'}"
+                self._set("io.max", limit, "a limit of block I/O")
+        for device, weight in _weights(block_io):
+            # BFQ takes the numbers as they are; io.weight, 1 to 10000, is of the iocost controller. 100 is everyone's default.
+            for file, value in (("io.bfq.weight", weight), ("io.weight", io_weight(weight))):
+                if os.path.exists(f"{self.path}/{file}"):
+                    _write(f"{self.path}/{file}", f"{device or 'default'} {value}")
+                    break
+            else:
+                self.warnings.append(_NO_WEIGHTS)
 
     def _set(self, file: str, value: str, what: str) -> None:
         path = f"{self.path}/{file}"
         if not os.path.exists(path):
-            raise _missing(file.partition(".")[0], what)
+            controller = file.partition(".")[0]
+            raise (
+                _occupied(self._refused[controller], what)
+                if controller in self._refused
+                else _missing(controller, what)
+            )
         _write(path, value)
 
     def _apply_memory(self, memory: Mapping[str, Any]) -> None:
@@ -417,9 +478,14 @@ class CgroupV2(Cgroup):
                 self.warnings.append("the kernel does not account for swap: no swap limit is set")
         if memory.get("reservation") is not None:
             self._set("memory.low", str(memory["reservation"]), "a memory reservation")
+        for key, what in (("swappiness", "swappiness"), ("disableOOMKiller", "switching the OOM killer off")):
+            if memory.get(key) is not None:
+                self.warnings.append(f"cgroup v2 does not know {what}: it is not set")
 
     def _apply_cpu(self, cpu: Mapping[str, Any]) -> None:
-        if cpu.get("shares"):
+        if cpu.get("idle"):
+            self._set("cpu.idle", str(cpu["idle"]), "CPU idleness")
+        elif cpu.get("shares"):
             self._set("cpu.weight", str(weight_from_shares(cpu["shares"])), "CPU shares")
         if cpu.get("quota") or cpu.get("period"):
             quota = cpu.get("quota") or -1
@@ -480,6 +546,7 @@ class CgroupV2(Cgroup):
             "pids_limit": _number(f"{self.path}/pids.max"),
             "io_read_bytes": read,
             "io_write_bytes": written,
+            **{f"{name}_pressure_us": _pressure(f"{self.path}/{name}.pressure") for name in ("cpu", "memory", "io")},
         }
 
 
@@ -493,6 +560,25 @@ def _missing(controller: str, what: str) -> LaunchError:
     return LaunchError(
         "Cgroup", errno.ENOENT, message, hint="drop that limit, or enable the controller", kind="unsupported"
     )
+
+
+def _occupied(directory: str, what: str) -> LaunchError:
+    message = f"cannot set {what}: processes live in {directory} itself, and so its children get no controllers"
+    hint = "move them into a cgroup below it, or give the container another cgroup_parent"
+    return LaunchError("Cgroup", errno.EBUSY, message, hint=hint, kind="unsupported")
+
+
+def io_weight(weight: int) -> int:
+    """Convert OCI's weight of block I/O (10 to 1000) into v2's io.weight (1 to 10000), as runc and crun do."""
+    return 1 + (min(max(weight, 10), 1000) - 10) * 9999 // 990
+
+
+def _weights(block_io: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """Yield (device or "", weight)."""
+    if block_io.get("weight"):
+        yield "", block_io["weight"]
+    for entry in block_io.get("weightDevice") or ():
+        yield f"{entry['major']}:{entry['minor']}", entry["weight"]
 
 
 def _or_max(value: int) -> str:
@@ -531,6 +617,14 @@ def _table(path: str) -> dict[str, int]:
     except OSError:
         return {}
     return {name: int(value) for name, _, value in (line.partition(" ") for line in lines) if value.isdigit()}
+
+
+def _pressure(path: str) -> int | None:
+    """Read for how long some process has had to wait. None where the kernel does not count it (psi=1 switches it on)."""
+    try:
+        return int(_read(path).split("\n", 1)[0].rpartition("total=")[2])
+    except (OSError, ValueError):
+        return None
 
 
 def _v1_io(path: str) -> tuple[int | None, int | None]:

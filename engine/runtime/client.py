@@ -93,15 +93,19 @@ class Zygote:
             theirs.close()
         return cls(pid, ours)
 
-    def launch(self, container_id: str, monitor_json_path: str, op: str = "start") -> dict[str, Any]:
+    def launch(
+        self, container_id: str, monitor_json_path: str, op: str = "start", *, hold: bool = False
+    ) -> dict[str, Any]:
         """Start a container's monitor (`op` "start" or "reattach") and wait until its process runs.
+
+        With `hold` the monitor first of all waits for a client to attach, so that no output is missed.
 
         Return the reply, with the `pid`. Raise the failure as its class of `engine.errors`, with Docker's `exit_code`.
         """
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
-                message = json.dumps({"op": op, "id": container_id, "config": monitor_json_path})
+                message = json.dumps({"op": op, "id": container_id, "config": monitor_json_path, "hold": hold})
                 try:
                     socket.send_fds(self._commands, [message.encode()], [theirs.fileno()])
                 except OSError as error:
@@ -231,6 +235,29 @@ class MonitorClient:
     def resize(self, rows: int, cols: int) -> None:
         """Set the size of the container's terminal."""
         self._request({"op": "resize", "rows": rows, "cols": cols})
+
+    def attach(self, *, stdin: bool = True, lossless: bool = False) -> AttachSession:
+        """Join the container's own output from now on, and with `stdin` its input, where it has one.
+
+        `lossless` holds up the container where we do not read fast enough; otherwise output is then left out.
+        """
+        pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(2)]
+        theirs, ours = [pipe[1] for pipe in pipes], [pipe[0] for pipe in pipes]
+        try:
+            connection = self._ask({"op": "attach", "stdin": stdin, "lossless": lossless}, theirs)
+            try:
+                data, fds, _, _ = socket.recv_fds(connection, MESSAGE_BYTES, 1)
+            except ConnectionError:
+                data, fds = b"", []
+            reply = self._checked(data, connection)
+        except UmiakError:
+            for fd in ours:
+                os.close(fd)
+            raise
+        finally:
+            for fd in theirs:
+                os.close(fd)
+        return AttachSession(connection, fds[0] if fds else -1, *ours, tty=reply["tty"])
 
     def exec(
         self,
@@ -403,3 +430,18 @@ class ExecSession:
     def close(self) -> None:
         """Close the connection. The command goes on."""
         self._connection.close()
+
+
+class AttachSession(ExecSession):
+    """A client of a container's own input and output. `tty`: it has a terminal, and all output comes on `stdout`.
+
+    `stdin` is -1 where the container has no input. Closing the session leaves the container running.
+    """
+
+    def __init__(self, connection: socket.socket, stdin: int, stdout: int, stderr: int, *, tty: bool) -> None:
+        super().__init__(connection, 0, stdin=stdin, stdout=stdout, stderr=stderr)
+        self.tty = tty
+
+    def close_stdin(self) -> None:
+        """Say that no more input comes: the container's input ends where it was made for one client."""
+        self._connection.send(json.dumps({"op": "close_stdin"}).encode())

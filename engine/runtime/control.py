@@ -9,6 +9,7 @@ import array
 import fcntl
 import json
 import os
+import select
 import socket
 import struct
 import termios
@@ -45,6 +46,19 @@ if TYPE_CHECKING:
         def execute(
             self, request: dict[str, Any], stdio: tuple[int, int, int] | None, ended: Callable[[int], object]
         ) -> Process: ...
+        def attach(
+            self, stdout: int, stderr: int, *, stdin: bool, lossless: bool, ended: Callable[[int], object]
+        ) -> Attachment: ...
+
+    class Attachment(Protocol):
+        """A client of the container's own input and output. `input_fd` is -1 where it has no input."""
+
+        input_fd: int
+        tty: bool
+
+        def forget_input(self) -> None: ...
+        def close_stdin(self) -> None: ...
+        def close(self) -> None: ...
 
 
 SOCKET = "control.sock"
@@ -85,6 +99,17 @@ class ControlServer:
         client.setblocking(False)
         self._connections.add(Connection(client, self._container, self._connections.discard))
 
+    def await_client(self, timeout_s: float) -> None:
+        """Serve the first request of the next client before anything else; go on without one after the time."""
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        if not poll.poll(timeout_s * 1000):
+            return
+        before = set(self._connections)
+        self._accept()
+        for connection in self._connections - before:
+            connection.serve_first(timeout_s)
+
     def publish(self, status: dict[str, Any]) -> None:
         """Tell all that watch."""
         for connection in list(self._connections):
@@ -116,8 +141,16 @@ class Connection:
         self._news: dict[str, Any] | None = None
         self._outbox: list[tuple[bytes, int]] = []
         self._process: Process | None = None
+        self._attachment: Attachment | None = None
         self._fds: list[int] = []
         container.loop.add_reader(client.fileno(), self._receive)
+
+    def serve_first(self, timeout_s: float) -> None:
+        """Wait for the client's request and serve it."""
+        poll = select.poll()
+        poll.register(self._socket.fileno(), select.POLLIN)
+        if poll.poll(timeout_s * 1000):
+            self._receive()
 
     def _receive(self) -> None:
         fds: list[int] = []
@@ -193,8 +226,34 @@ class Connection:
         self._process = None
         self.send({"exit_code": exit_code})
 
+    def _attach(self, request: dict[str, Any]) -> None:
+        if self._process or self._attachment:
+            raise ServiceError("conflict", "this connection is in use already", "open one connection per client")
+        if len(self._fds) != 2:
+            raise ServiceError("invalid", f"attach needs stdout and stderr, got {len(self._fds)} descriptors")
+        attachment = self._attachment = self._container.attach(
+            os.dup(self._fds[0]),
+            os.dup(self._fds[1]),
+            stdin=bool(request.get("stdin")),
+            lossless=bool(request.get("lossless")),
+            ended=self._attachment_ended,
+        )
+        self.send({"ok": True, "tty": attachment.tty}, attachment.input_fd if attachment.input_fd >= 0 else None)
+        attachment.forget_input()
+
+    def _attachment_ended(self, exit_code: int) -> None:
+        self._attachment = None
+        self.send({"exit_code": exit_code})
+
+    def _close_stdin(self, _: dict[str, Any]) -> None:
+        if self._attachment:
+            self._attachment.close_stdin()
+
     def _resize(self, request: dict[str, Any]) -> None:
-        if self._process is None:
+        if self._attachment is not None:
+            # Unanswered, so that the exit code is the only message that follows the first.
+            self._container.resize(int(request["rows"]), int(request["cols"]))
+        elif self._process is None:
             self._container.resize(int(request["rows"]), int(request["cols"]))
             self.send({"ok": True})
         elif self._process.console_fd is not None:
@@ -249,6 +308,9 @@ class Connection:
             self._container.loop.remove(self._socket.fileno())
             self._socket.close()
         self._watching = False
+        attachment, self._attachment = self._attachment, None
+        if attachment:
+            attachment.close()
         self._drop_outbox()
         self._closed(self)
 
@@ -261,6 +323,8 @@ _OPERATIONS: dict[str, Callable[[Connection, dict[str, Any]], None]] = {
     "pause": Connection._pause,
     "unpause": Connection._unpause,
     "exec": Connection._execute,
+    "attach": Connection._attach,
+    "close_stdin": Connection._close_stdin,
     "resize": Connection._resize,
 }
 

@@ -13,7 +13,7 @@ import signal
 import time
 
 from engine.kernel import process, procfs
-from engine.runtime import cgroup, daemon, endpoints, health, init, liveness, netns, restart, services, status
+from engine.runtime import cgroup, daemon, endpoints, health, init, journal, liveness, netns, restart, services, status
 from engine.runtime import exec as execution
 from engine.runtime.control import ControlServer, set_size
 from engine.runtime.logwriter import NoLog, open_log
@@ -29,12 +29,15 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any
 
+    from engine.runtime.attached import Attached
     from engine.runtime.loop import Timer
 
 COMM = "umiak-monitor"
 # How long to wait for the kernel to tell an adopted init's exit code, which it can once its parent has reaped it.
 UNSEEN_PATIENCE_S = 1.0
 UNSEEN_RETRY_S = 0.02
+# How long a start that is to be attached to waits for its client.
+HOLD_S = 10.0
 
 
 class Monitor:
@@ -61,11 +64,15 @@ class Monitor:
         self._stop_timer: Timer | None = None
         self._stop_hint: str | None = None
         self._stop_waiters: list[Callable[[dict[str, Any]], object]] = []
+        self._attachments: list[Attachment] = []
 
     # The start.
 
-    def begin(self, *, reattach: bool) -> None:
-        """Start the container, or take over a running one; then keep it until its final exit."""
+    def begin(self, *, reattach: bool, hold: bool = False) -> None:
+        """Start the container, or take over a running one; then keep it until its final exit.
+
+        With `hold` nothing that the container does is taken in before a client has attached.
+        """
         os.makedirs(self._run, mode=0o711, exist_ok=True)
         lock = liveness.take_lock(self._run)
         if lock is None:
@@ -86,6 +93,8 @@ class Monitor:
                 self._give_up(before, error)
             return
         self._reply.started(self._status.current["pid"], self._status.current["warnings"])
+        if hold and self._control:
+            self._control.await_client(HOLD_S)
         self.loop.run()
 
     def _name(self) -> str:
@@ -169,7 +178,7 @@ class Monitor:
         """Start init; on return it runs the image's process."""
         rootfs_mountpoint = f"{self._run}/rootfs"
         os.makedirs(rootfs_mountpoint, exist_ok=True)
-        stdio = None if self.config["tty"] else self._output.open(stdin_open=self.config["stdin_open"])
+        stdio = None if self.config["tty"] else self._open_streams()
         self._cgroup.oom_killed()
         try:
             launched = init.launch(
@@ -203,6 +212,15 @@ class Monitor:
         )
         # After a reboot, this tells that the container ran and did not end in anybody's sight.
         self._save_in_bundle()
+        self._record("start")
+
+    def _open_streams(self) -> tuple[int, int, int]:
+        return self._output.open(stdin_open=self.config["stdin_open"], stdin_once=self.config.get("stdin_once", False))
+
+    def _record(self, action: str, **more: str) -> None:
+        """Add to the engine's record of events."""
+        if where := self.config.get("journal"):
+            journal.append(where["dir"], "container", action, self.id, {**where["attributes"], **more})
 
     def _watch_init(self, pidfd: int) -> None:
         self._pidfd = pidfd
@@ -234,7 +252,10 @@ class Monitor:
 
     def _tell_health(self) -> None:
         if self._prober:
-            self._status.update(health=self._prober.checkup.as_status())
+            before, now = self._status.current["health"], self._prober.checkup.as_status()
+            self._status.update(health=now)
+            if before and before["state"] != now["state"]:
+                self._record(f"health_status: {now['state']}")
 
     # A start that failed.
 
@@ -377,7 +398,14 @@ class Monitor:
         return self._cgroup.oom_killed()
 
     def _after_exit(self, exit_code: int, *, oom_killed: bool) -> None:
-        delay_s = self._restarter.after_exit(exit_code, time.monotonic() - self._launched_at)
+        lasted_s = time.monotonic() - self._launched_at
+        if oom_killed:
+            self._record("oom")
+        self._record("die", exitCode=str(exit_code), execDuration=str(int(lasted_s)))
+        for attachment in self._attachments:
+            attachment.ended(exit_code)
+        self._attachments.clear()
+        delay_s = self._restarter.after_exit(exit_code, lasted_s)
         ended = {"exit_code": exit_code, "oom_killed": oom_killed, "finished_at": time.time()}
         if delay_s is None:
             self._finish(**ended)
@@ -455,6 +483,7 @@ class Monitor:
             )
             number = signal.SIGKILL
         self._signal_init(number)
+        self._record("kill", signal=str(number))
         self.loop.cancel(self._stop_timer)
         if timeout_s >= 0 and number != signal.SIGKILL:
             self._stop_timer = self.loop.call_later(timeout_s, lambda: self._signal_init(signal.SIGKILL))
@@ -486,6 +515,7 @@ class Monitor:
             if self._status.current["state"] == "paused":
                 self.unpause()
         self._signal_init(number)
+        self._record("kill", signal=str(number))
 
     def pause(self) -> None:
         """Freeze all processes of the container."""
@@ -494,12 +524,14 @@ class Monitor:
             self._prober.pause()
         self._cgroup.freeze()
         self._status.update(state="paused")
+        self._record("pause")
 
     def unpause(self) -> None:
         """Let a frozen container go on."""
         self._require("paused")
         self._cgroup.thaw()
         self._status.update(state="running")
+        self._record("unpause")
         if self._prober:
             self._prober.resume()
 
@@ -520,9 +552,15 @@ class Monitor:
             failure = failure_of(error)
             raise ServiceError(failure["kind"], failure["message"], failure["hint"], failure["exit_code"]) from error
 
+        execution_id = os.urandom(32).hex()
+        command = " ".join(request["argv"])
+        self._record(f"exec_create: {command}", execID=execution_id)
+        self._record(f"exec_start: {command}", execID=execution_id)
+
         def reap() -> None:
             self.loop.remove(entered.pidfd)
             code = process.wait_exit(entered.pidfd) or 0
+            self._record("exec_die", execID=execution_id, exitCode=str(code))
             os.close(entered.pidfd)
             if entered.console_fd is not None:
                 os.close(entered.console_fd)
@@ -530,6 +568,66 @@ class Monitor:
 
         self.loop.add_reader(entered.pidfd, reap)
         return entered
+
+    def attach(
+        self, stdout: int, stderr: int, *, stdin: bool, lossless: bool, ended: Callable[[int], object]
+    ) -> Attachment:
+        """Let a client take part in the container's own input and output; `ended` is called with init's exit code."""
+        try:
+            self._require("running", "paused")
+            input_fd = self._open_input() if stdin else -1
+        except (ServiceError, OSError):
+            os.close(stdout)
+            os.close(stderr)
+            raise
+        output = self._output.attach(stdout, stderr, lossless=lossless)
+        attachment = Attachment(self, output, input_fd, ended)
+        self._attachments.append(attachment)
+        self._record("attach")
+        return attachment
+
+    def _open_input(self) -> int:
+        if self._console_fd >= 0:
+            return os.dup(self._console_fd)
+        return self._output.open_stdin() if self.config["stdin_open"] else -1
+
+    def detach(self, attachment: Attachment, output: Attached) -> None:
+        """A client has gone."""
+        if attachment in self._attachments:
+            self._attachments.remove(attachment)
+        self._output.detach(output)
+
+    def end_stdin(self) -> None:
+        """No more input comes."""
+        self._output.end_stdin()
+
+
+class Attachment:
+    """A client of the container's own input and output. `input_fd` is its way in, -1 where there is none."""
+
+    def __init__(self, monitor: Monitor, output: Attached, input_fd: int, ended: Callable[[int], object]) -> None:
+        self._monitor = monitor
+        self._output = output
+        self._has_input = input_fd >= 0
+        self.input_fd = input_fd
+        self.ended = ended
+        self.tty: bool = monitor.config["tty"]
+
+    def forget_input(self) -> None:
+        """The client has its own copy of the descriptor by now."""
+        if self.input_fd >= 0:
+            os.close(self.input_fd)
+            self.input_fd = -1
+
+    def close_stdin(self) -> None:
+        """The client sends no more; an input made for one client ends."""
+        if self._has_input:
+            self._monitor.end_stdin()
+
+    def close(self) -> None:
+        """The client has gone."""
+        self.close_stdin()
+        self._monitor.detach(self, self._output)
 
 
 def _unlink(path: str) -> None:
@@ -542,4 +640,6 @@ def _unlink(path: str) -> None:
 def run(message: dict[str, Any], config: dict[str, Any], channel: socket.socket) -> None:
     """Be the monitor of one container, in a process forked for it. Returns at the container's final exit."""
     daemon.detach(channel, COMM, f"{COMM} {config.get('name', '')} {config['id']}")
-    Monitor(config, Reply(channel, config["id"])).begin(reattach=message["op"] == "reattach")
+    Monitor(config, Reply(channel, config["id"])).begin(
+        reattach=message["op"] == "reattach", hold=bool(message.get("hold"))
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 
+from engine.runtime.attached import Attached
 from engine.runtime.logwriter import STDERR, STDOUT
 
 TYPE_CHECKING = False
@@ -36,12 +37,18 @@ class Output:
         self._trouble = ""
         self._buffer = memoryview(bytearray(READ_BYTES))
         self._readers: dict[int, int] = {}
+        self._attached: list[Attached] = []
+        self._is_waiting = False
+        self._stdin_writer = -1
         self._drained: Callable[[], object] | None = None
         self._drain_timer: Timer | None = None
 
-    def open(self, *, stdin_open: bool) -> tuple[int, int, int]:
-        """Make the FIFOs and start reading; return the container's ends of stdin, stdout and stderr, to be closed by the caller."""
-        ends = [self._stdin(stdin_open)]
+    def open(self, *, stdin_open: bool, stdin_once: bool = False) -> tuple[int, int, int]:
+        """Make the FIFOs and start reading; return the container's ends of stdin, stdout and stderr, to be closed by the caller.
+
+        An input of `stdin_once` ends with `end_stdin`; any other never does.
+        """
+        ends = [self._stdin(stdin_open, stdin_once)]
         try:
             for stream, name in _STREAMS.items():
                 ends.append(os.open(self._fifo(name), os.O_RDWR | os.O_CLOEXEC))
@@ -53,10 +60,27 @@ class Output:
             raise
         return ends[0], ends[1], ends[2]
 
-    def _stdin(self, is_open: bool) -> int:
+    def _stdin(self, is_open: bool, once: bool) -> int:
         if not is_open:
             return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        return os.open(self._fifo("stdin"), os.O_RDWR | os.O_CLOEXEC)
+        path = self._fifo("stdin")
+        if not once:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        self.end_stdin()
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.set_blocking(reader, True)
+        self._stdin_writer = self.open_stdin()
+        return reader
+
+    def open_stdin(self) -> int:
+        """A client's end of the container's input, not blocking."""
+        return os.open(f"{self._run}/stdin", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+
+    def end_stdin(self) -> None:
+        """Let the container see the end of its input, once its clients have closed their ends too."""
+        if self._stdin_writer >= 0:
+            os.close(self._stdin_writer)
+            self._stdin_writer = -1
 
     def _fifo(self, name: str) -> str:
         path = f"{self._run}/{name}"
@@ -88,6 +112,30 @@ class Output:
         os.set_blocking(console_fd, False)
         self._listen(console_fd, STDOUT)
 
+    def attach(self, stdout: int, stderr: int, *, lossless: bool) -> Attached:
+        """Pass what is written from now on to a client too. The descriptors become ours."""
+        client = Attached(self._loop, stdout, stderr, lossless=lossless, on_ready=self._client_ready)
+        self._attached.append(client)
+        return client
+
+    def detach(self, client: Attached) -> None:
+        """A client has gone."""
+        if client in self._attached:
+            self._attached.remove(client)
+        client.close()
+        self._client_ready()
+
+    def _client_ready(self) -> None:
+        """A client can take more: read on if the container was held up for its sake."""
+        if any(client.is_full for client in self._attached):
+            return
+        if self._is_waiting:
+            self._is_waiting = False
+            for fd in self._readers:
+                self._listen(fd, self._readers[fd])
+        if self._drained and not any(client.is_behind for client in self._attached):
+            self._await_drain()
+
     def _listen(self, fd: int, stream: int) -> None:
         self._readers[fd] = stream
         self._loop.add_reader(fd, lambda: self._read(fd))
@@ -103,7 +151,14 @@ class Output:
         if not length:
             self._close_reader(fd)
             return
-        self._log.write(self._readers[fd], self._buffer[:length])
+        stream, data = self._readers[fd], self._buffer[:length]
+        for client in self._attached:
+            client.write(stream, data)
+        self._log.write(stream, data)
+        if any(client.is_full for client in self._attached):
+            self._is_waiting = True
+            for reader in self._readers:
+                self._loop.remove_reader(reader)
         if self._log.trouble != self._trouble:
             self._trouble = self._log.trouble
             self._on_trouble(self._trouble)
@@ -116,16 +171,26 @@ class Output:
             self._finish_drain()
 
     def drain(self, done: Callable[[], object]) -> None:
-        """Init has ended: call `done` when all it wrote has been read, or after 100 ms."""
+        """Init has ended: call `done` when all it wrote has been read, or after 100 ms; later if a client must have it first."""
         self._drained = done
+        self._await_drain()
+
+    def _await_drain(self) -> None:
+        self._loop.cancel(self._drain_timer)
         if self._readers:
             self._drain_timer = self._loop.call_later(DRAIN_S, self._finish_drain)
         else:
             self._finish_drain()
 
     def _finish_drain(self) -> None:
+        if self._is_waiting or any(client.is_behind for client in self._attached):
+            return
         done, self._drained = self._drained, None
         self._loop.cancel(self._drain_timer)
+        self.end_stdin()
+        for client in self._attached:
+            client.close()
+        self._attached.clear()
         self.stop()
         self._log.flush()
         if done:

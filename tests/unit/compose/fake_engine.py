@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -49,28 +48,12 @@ class FakeImages:
         return [reference]
 
 
-class FakeState:
-    """Takes what is written to the journal and forgets it."""
-
-    def __init__(self) -> None:
-        self.written: list[tuple[str, tuple[Any, ...]]] = []
-
-    @contextmanager
-    def transaction(self) -> Iterator[FakeState]:
-        yield self
-
-    def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
-        self.written.append((sql, tuple(parameters)))
-        return 1
-
-
 class FakeEngine:
     """`programs` maps a service to what its process does: "run" (default), "healthy", "unhealthy", "exit N", "cannot start"."""
 
     def __init__(self, directory: str = "/nonexistent", images: Sequence[str] = ("app", "db", "busybox")) -> None:
         self.paths = Paths(f"{directory}/root", f"{directory}/run")
         self.images = FakeImages(images)
-        self.state = FakeState()
         self.programs: dict[str, str] = {}
         self.registry: dict[str, str] = {}
         """What can be pulled: reference → image ID."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from compose.failure import NotReady
@@ -198,11 +196,3 @@ def test_restart_stops_and_starts_in_the_order_of_dependencies(stack: FakeStack)
     stack.engine.calls.clear()
     stack.orchestrator.restart("p")
     assert stack.engine.calls == ["stop p-web-1", "stop p-db-1", "start p-db-1", "start p-web-1"]
-
-
-def test_what_happened_is_recorded_with_the_engine(stack: FakeStack) -> None:
-    stack.write("services: {web: {image: app}}").up()
-    recorded = [json.loads(parameters[2]) for _, parameters in stack.engine.state.written]
-    assert {"project": "p", "service": "web", "container": "p-web-1", "state": "started"}.items() <= recorded[
-        -1
-    ].items()
