@@ -132,7 +132,7 @@ class Repository:
             path = f"{self._path('blobs', 'uploads')}/?mount={digest}&from={source}"
             scopes = (*self._scopes, f"repository:{source}:pull")
             response = self._request("POST", path, expected=(201, 202), scopes=scopes)
-            return None if response.status == 201 else self._location(response)
+            return None if response.status == 201 else self._location(response, path)
 
         return self._connection.patience.retry(ask)
 
@@ -140,7 +140,8 @@ class Repository:
         """Ask for a place to upload a blob to."""
 
         def ask() -> str:
-            return self._location(self._request("POST", f"{self._path('blobs', 'uploads')}/", expected=(202,)))
+            url = f"{self._path('blobs', 'uploads')}/"
+            return self._location(self._request("POST", url, expected=(202,)), url)
 
         return self._connection.patience.retry(ask)
 
@@ -149,7 +150,8 @@ class Repository:
         headers = {"Content-Type": "application/octet-stream", "Content-Length": str(size_bytes)}
         if offset:
             headers["Content-Range"] = f"{offset}-{offset + size_bytes - 1}"
-        return self._location(self._request("PATCH", location, headers=headers, body=body, expected=(202, 204)))
+        response = self._request("PATCH", location, headers=headers, body=body, expected=(202, 204))
+        return self._location(response, location)
 
     def uploaded(self, location: str) -> tuple[str, int] | None:
         """Where an upload goes on, and how much of it the registry has; None where it is lost."""
@@ -160,7 +162,7 @@ class Repository:
         start, _, end = response.headers.get("Range", "").removeprefix("bytes=").partition("-")
         if start != "0" or not end.isdigit() or len(end) > 18:
             return None
-        return self._location(response), int(end) + 1 if int(end) else 0
+        return self._location(response, location), int(end) + 1 if int(end) else 0
 
     def finish_upload(self, location: str, digest: str, body: bytes = b"") -> None:
         """Name what was uploaded by its digest, with the last (or only) piece of it."""
@@ -247,12 +249,13 @@ class Repository:
     def _fail(self, response: BaseHTTPResponse, method: str) -> None:
         raise failure(response, self.host, self.name, self._auth.username, self.endpoint.registry, method)
 
-    def _location(self, response: BaseHTTPResponse) -> str:
+    def _location(self, response: BaseHTTPResponse, url: str) -> str:
+        """Where a registry wants the next piece of an upload, said in answer to a request to `url`."""
         location = response.headers.get("Location")
         response.release_conn()
         if not location:
             raise InvalidInput(f"{self.host} does not say where to upload to")
-        target = joined(self._base + "/", location)
+        target = joined(url, location)
         if urlsplit(target).scheme not in ("http", "https"):
             raise InvalidInput(f"{self.host} wants an upload to an address that is not HTTP")
         if self._base.startswith("https:") and target.startswith("http:"):
