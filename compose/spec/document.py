@@ -430,16 +430,18 @@ def format_scalar(value: Any) -> str:
 
 
 def format_float(value: float) -> str:
-    """A float in Go's %v: shortest digits, an exponent from 1e+21 up."""
+    """A float in Go's %v: shortest digits, an exponent from 1e+06 up and below 1e-04."""
     if value != value:
         return "NaN"
     if value in (float("inf"), float("-inf")):
         return "+Inf" if value > 0 else "-Inf"
-    if value == 0 or 1e-4 <= abs(value) < 1e21:
-        from decimal import Decimal
+    from decimal import Decimal
 
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
         text = format(Decimal(repr(value)), "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
-    digits, exponent = f"{value!r}e0".split("e")[:2] if "e" in repr(value) else f"{value:.17e}".split("e")
-    digits = digits.removesuffix(".0")
+    sign, numerals, power = Decimal(repr(value)).normalize().as_tuple()
+    digits = "".join(map(str, numerals))
+    exponent = int(power) + len(digits) - 1
+    digits = ("-" if sign else "") + digits[0] + (f".{digits[1:]}" if digits[1:] else "")
     return f"{digits}e{int(exponent):+03d}"

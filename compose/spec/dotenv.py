@@ -172,7 +172,7 @@ class _Parser:
             raise self._fail(f"unterminated quoted value {line}", f"close it with {quote}")
         value = self._text[start:end]
         value = self._expand(_ESCAPE.sub(_unescape, value)) if quote == '"' else value.replace("\\'", "'")
-        self._position = self._end_of_line(end)
+        self._position = end + 1  # what follows on the line is the next statement, as Docker has it
         return value
 
     def _expand(self, value: str) -> str:

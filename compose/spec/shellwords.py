@@ -8,7 +8,7 @@ from __future__ import annotations
 
 _END = frozenset(";&|<>")
 _SPACE = frozenset(" \t\r\n")
-_CLOSING = {'"': '"', "'": "'", "`": "`", "(": ")"}
+_CLOSING = {'"': '"', "'": "'", "`": "`", "(": ")", ")": ")"}
 
 
 def split(line: str) -> list[str]:
@@ -34,7 +34,7 @@ def split(line: str) -> list[str]:
             # `2>file`: the number belongs to the redirection.
             has_word = has_word and not (character == ">" and word[:1].isdigit())
             break
-        elif character in "()" and not (character == "(" and word.endswith("$")):
+        elif character == "(" and not word.endswith("$"):
             raise ValueError(f"unexpected {character!r} in {line!r}; quote it")
         else:
             closing = _CLOSING.get(character, "")

@@ -50,7 +50,17 @@ def test_an_iso_date_is_no_string() -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "text"), [(1.0, "1"), (0.5, "0.5"), (1e3, "1000"), (1e21, "1e+21"), (1e-5, "1e-05"), (True, "true")]
+    ("number", "text"),
+    [
+        (1.0, "1"),
+        (0.5, "0.5"),
+        (1e3, "1000"),
+        (1e21, "1e+21"),
+        (1e-5, "1e-05"),
+        (1e6, "1e+06"),
+        (-1234567.5, "-1.2345675e+06"),
+        (True, "true"),
+    ],
 )
 def test_numbers_become_text_as_go_prints_them(number: float, text: str) -> None:
     assert format_scalar(number) == text
