@@ -365,6 +365,21 @@ class Containers:
         config = _read_json(f"{self._paths.container(row['id'])}/monitor.json") or {}
         return cgroup.open_cgroup(config.get("cgroup", {}).get("parent", bundle.CGROUP_PARENT), row["id"])
 
+    @contextmanager
+    def paused(self, ref: str) -> Iterator[None]:
+        """Freeze a running container for a block."""
+        monitor = self.monitor(ref)
+        monitor.pause()
+        try:
+            yield
+        finally:
+            monitor.unpause()
+
+    def upper(self, ref: str) -> str:
+        """The directory with what a container wrote over its image; made where it has never run."""
+        _, rootfs, _ = self._root(self.find(ref))
+        return str(rootfs["upperdir"])
+
     def watch(self, ref: str) -> Iterator[ContainerStatus]:
         """The status now and after each change; ends with the last one."""
         container_id = self.find(ref)["id"]

@@ -29,11 +29,13 @@ from engine.types import (
 )
 
 if TYPE_CHECKING:
+    from engine.diskusage import Usage as DiskUsage
     from engine.events import Record
     from engine.images.build.builder import BuildRequest
     from engine.images.build.events import BuildEvent
     from engine.images.registry.events import Transfer
     from engine.images.registry.push import Pushed
+    from engine.prune import Pruned
     from engine.runtime.client import AttachSession, ExecSession
     from engine.transfer import Tree
     from engine.usage import Process, Usage
@@ -293,6 +295,74 @@ class Engine:
         from engine.images.registry.push import push
 
         return push(self.images, reference, tags=tags, compression=compression, progress=progress)
+
+    def save(self, references: Sequence[str], write: Callable[[bytes], object], *, format: str = "docker") -> None:
+        """Write images as one archive, "docker" (read by all) or "oci" (as stored)."""
+        from engine.images.save import save
+
+        save(self.images, references, write, format=format)
+
+    def commit(
+        self,
+        ref: str,
+        reference: str | None = None,
+        *,
+        author: str = "",
+        message: str = "",
+        changes: Sequence[str] = (),
+        pause: bool = True,
+    ) -> Image:
+        """Make an image of what a container is now."""
+        from engine.commit import commit
+
+        return commit(
+            self._containers,
+            self.images,
+            ref,
+            reference=reference,
+            author=author,
+            message=message,
+            changes=changes,
+            pause=pause,
+        )
+
+    # ------------------------------------------------------------------------------------- cleaning up
+
+    def disk_usage(self) -> list[DiskUsage]:
+        """What is on disk, kind by kind, and how much of it nothing uses."""
+        from engine import diskusage
+
+        return diskusage.usage(self)
+
+    def prune_images(self, *, everything: bool = False, filters: Sequence[str] = ()) -> Pruned:
+        """Remove images that no container uses: untagged ones, or all with `everything`."""
+        from engine import prune
+
+        return prune.images(self.images, everything=everything, filters=filters)
+
+    def prune_containers(self, *, filters: Sequence[str] = ()) -> Pruned:
+        """Remove containers that do not run."""
+        from engine import prune
+
+        return prune.containers(self, filters=filters)
+
+    def prune_networks(self, *, filters: Sequence[str] = ()) -> Pruned:
+        """Remove networks that no container is on."""
+        from engine import prune
+
+        return prune.networks(self, filters=filters)
+
+    def prune_volumes(self, *, everything: bool = False, filters: Sequence[str] = ()) -> Pruned:
+        """Remove volumes that no container uses: anonymous ones, or all with `everything`."""
+        from engine import prune
+
+        return prune.volumes(self, everything=everything, filters=filters)
+
+    def prune_build_cache(self) -> int:
+        """Forget all results of build steps; return the bytes freed."""
+        from engine.images.build.cache import prune
+
+        return prune(self.images)[1]
 
     def build_runner(self) -> BuildRunner:
         """What runs the commands of builds: containers of this engine."""

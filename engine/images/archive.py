@@ -133,7 +133,8 @@ def _load_docker(store: ImageStore, members: Members, item: Mapping[str, Any], r
 
 
 def _load_oci(store: ImageStore, members: Members, descriptor: Mapping[str, Any], report: Progress) -> Image:
-    manifest = parse_json(_blob(members, descriptor), "the image manifest")
+    original = _blob(members, descriptor)
+    manifest = parse_json(original, "the image manifest")
     config = _blob(members, _descriptor(manifest.get("config")))
     layer_descriptors = manifest.get("layers")
     if not isinstance(layer_descriptors, list):
@@ -147,7 +148,12 @@ def _load_oci(store: ImageStore, members: Members, descriptor: Mapping[str, Any]
         report(f"layer {diff_id[7:19]}", done, len(wanted))
         layers.append(_layer(store, members, _blob_name(layer["digest"]), diff_id, layer["digest"]))
     report("image", len(wanted), len(wanted))
-    return store.add_image_bytes(config, layers, _reference_names(descriptor))
+    names = _reference_names(descriptor)
+    image = store.add_image_bytes(config, layers, names, manifest=original)
+    if store.manifest(image.id).digest == descriptor["digest"]:
+        for name in names:
+            store.note_digest(Reference.parse(name), descriptor["digest"], image.id, seen_at=0.0)
+    return image
 
 
 def _layer(store: ImageStore, members: Members, name: str, diff_id: str, blob: str | None) -> LayerRef:

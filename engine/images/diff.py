@@ -17,22 +17,31 @@ _KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_")
 _END_OF_ARCHIVE = bytes(2 * BLOCK_BYTES)
 
 
-def write_tar(upper: str, write: Callable[[bytes], object]) -> None:
+def write_tar(
+    upper: str,
+    write: Callable[[bytes], object],
+    *,
+    mounted: bool = False,
+    leave_out: Callable[[bytes, os.stat_result], bool] | None = None,
+) -> None:
     """Write the layer's tar, uncompressed. Names are sorted, times are whole seconds, so equal trees give equal bytes.
 
-    overlayfs's bookkeeping attributes are removed from `upper` on the way: as a lower directory it must not have them.
+    overlayfs's bookkeeping attributes are removed from `upper` on the way, since as a lower directory it must not have them;
+    of a directory that is still `mounted` nothing is changed. `leave_out` tells names that do not belong to the layer.
     """
     links: dict[tuple[int, int], bytes] = {}
-    _xattrs(os.fsencode(upper))
+    _xattrs(os.fsencode(upper), keep=mounted)
     for path, name in _walk(os.fsencode(upper)):
         found = os.lstat(path)
+        if leave_out is not None and leave_out(name, found):
+            continue
         if stat.S_ISSOCK(found.st_mode):
             continue
         if stat.S_ISCHR(found.st_mode) and found.st_rdev == 0:
             above, _, last = name.rpartition(b"/")
             write(header(_marker(above, WHITEOUT_PREFIX + last)))
             continue
-        xattrs, is_opaque = _xattrs(path)
+        xattrs, is_opaque = _xattrs(path, keep=mounted)
         entry = _entry(path, name, found)
         entry.xattrs = xattrs
         if found.st_nlink > 1 and not stat.S_ISDIR(found.st_mode):
@@ -90,7 +99,7 @@ def _marker(directory: bytes, name: bytes) -> Entry:
     return Entry(directory + b"/" + name if directory else name, b"0")
 
 
-def _xattrs(path: bytes) -> tuple[dict[bytes, bytes], bool]:
+def _xattrs(path: bytes, *, keep: bool) -> tuple[dict[bytes, bytes], bool]:
     """The attributes that belong to the image, and whether overlayfs holds the directory opaque."""
     kept: dict[bytes, bytes] = {}
     is_opaque = False
@@ -100,7 +109,8 @@ def _xattrs(path: bytes) -> tuple[dict[bytes, bytes], bool]:
         elif key in (f"{_OVERLAY_XATTR}redirect", f"{_OVERLAY_XATTR}metacopy"):
             raise Unsupported(f"the upper directory uses overlayfs's {key.removeprefix(_OVERLAY_XATTR)}")
         elif key.startswith(_OVERLAY_XATTR):
-            os.removexattr(path, key, follow_symlinks=False)
+            if not keep:
+                os.removexattr(path, key, follow_symlinks=False)
         elif key.startswith(_KEPT_XATTRS):
             kept[os.fsencode(key)] = os.getxattr(path, key, follow_symlinks=False)
     return kept, is_opaque

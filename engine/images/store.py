@@ -259,12 +259,16 @@ class ImageStore:
         )
         return [LayerRef(row["diff_id"], row["blob"], self.layers.size_bytes(row["diff_id"]) or 0) for row in rows]
 
-    def note_digest(self, reference: Reference, digest: str, image_id: str) -> None:
-        """Remember by which digest a registry knows an image, now: `name@digest` finds it from then on."""
+    def note_digest(self, reference: Reference, digest: str, image_id: str, *, seen_at: float | None = None) -> None:
+        """Remember by which digest a registry knows an image, now: `name@digest` finds it from then on.
+
+        `seen_at` 0: no registry was asked, an archive says so.
+        """
         self.state.execute(
             "INSERT INTO repo_digests (repository, digest, image_id, seen_at) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (repository, digest) DO UPDATE SET image_id = excluded.image_id, seen_at = excluded.seen_at",
-            (reference.name, digest, image_id, time.time()),
+            " ON CONFLICT (repository, digest) DO UPDATE"
+            " SET image_id = excluded.image_id, seen_at = max(seen_at, excluded.seen_at)",
+            (reference.name, digest, image_id, time.time() if seen_at is None else seen_at),
         )
 
     def note_blob(self, reference: Reference, digest: str) -> None:
@@ -358,6 +362,21 @@ class ImageStore:
                 done.append(f"deleted: {image_id}")
             self._write_index()
         self.collect_garbage()
+        return done
+
+    def forget(self, image_id: str) -> list[str]:
+        """Remove an image with all its names unless a container uses it; return what was done, as `remove` does.
+
+        What it leaves behind goes with the next collection.
+        """
+        with self.state.transaction():
+            if self._users(image_id):
+                return []
+            done = [f"untagged: {tag}" for tag in self._tags(image_id)]
+            self.state.execute("DELETE FROM tags WHERE image_id = ?", (image_id,))
+            if self.state.execute("DELETE FROM images WHERE id = ?", (image_id,)):
+                done.append(f"deleted: {image_id}")
+            self._write_index()
         return done
 
     def collect_garbage(self, *, keep_downloads: bool = False) -> int:
