@@ -149,6 +149,8 @@ def overlay(lowerdirs: list[str], upperdir: str | None, workdir: str | None, *, 
 
     `volatile` leaves out all syncing, which otherwise costs a syncfs(2) of the upper's file system when the mount goes.
     """
+    if not can_append_layers(os.uname().release):
+        return None
     held: list[int] = []
     fs_fd = fsopen("overlay")
     try:
@@ -171,30 +173,52 @@ def overlay(lowerdirs: list[str], upperdir: str | None, workdir: str | None, *, 
             os.close(fd)
 
 
+def can_append_layers(release: str) -> bool:
+    """Tell whether a kernel has `lowerdir+`. Trying it on one that has not puts a line into the host's log at each start."""
+    major, _, rest = release.partition(".")
+    minor = rest.partition(".")[0]
+    return not (major.isdigit() and minor.isdigit()) or (int(major), int(minor)) >= (6, 8)
+
+
 def mount_overlay(
     target: str, lowerdirs: list[str], upperdir: str | None, workdir: str | None, *, volatile: bool = False
 ) -> None:
     """Mount an overlay by mount(2), for kernels without `lowerdir+`.
 
-    All options share one page there, so the directories are named by their descriptor numbers, relative to /proc/self/fd.
+    All options share one page there, so the directories are named by their descriptors in /proc/self/fd: enough for 200
+    layers, more than Docker allows an image. Beyond that the names are relative, so only a process with one thread may ask.
     """
     held: list[int] = []
-    here = os.open(".", os.O_PATH | os.O_DIRECTORY)
-    target = os.path.abspath(target)
     try:
-        data = "lowerdir=" + ":".join(_numbered(path, held) for path in lowerdirs)
-        for key, value in _overlay_options(upperdir, workdir):
-            data += f",{key}={_numbered(value, held) if value.startswith('/') else value}"
-        if volatile and upperdir is not None:
-            data += ",volatile"
+        names = [_numbered(path, held) for path in lowerdirs]
+        options = [
+            (key, _numbered(value, held) if value.startswith("/") else value)
+            for key, value in _overlay_options(upperdir, workdir)
+        ]
+        data = _mount_data(names, options, "/proc/self/fd/", volatile=volatile and upperdir is not None)
+        if len(data) <= _DATA_LIMIT:
+            mount("overlay", target, "overlay", 0, data)
+            return
+        data = _mount_data(names, options, "", volatile=volatile and upperdir is not None)
         if len(data) > _DATA_LIMIT:
             raise OSError(errno.E2BIG, f"overlay: {len(lowerdirs)} layers do not fit in one page of options", target)
-        os.chdir("/proc/self/fd")
-        mount("overlay", target, "overlay", 0, data)
+        here = os.open(".", os.O_PATH | os.O_DIRECTORY)
+        target = os.path.abspath(target)
+        try:
+            os.chdir("/proc/self/fd")
+            mount("overlay", target, "overlay", 0, data)
+        finally:
+            os.fchdir(here)
+            os.close(here)
     finally:
-        os.fchdir(here)
-        for fd in (here, *held):
+        for fd in held:
             os.close(fd)
+
+
+def _mount_data(names: list[str], options: list[tuple[str, str]], prefix: str, *, volatile: bool) -> str:
+    parts = ["lowerdir=" + ":".join(prefix + name for name in names)]
+    parts += [f"{key}={prefix if key in ('upperdir', 'workdir') else ''}{value}" for key, value in options]
+    return ",".join(parts + ["volatile"] * volatile)
 
 
 def _overlay_options(upperdir: str | None, workdir: str | None) -> list[tuple[str, str]]:

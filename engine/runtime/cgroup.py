@@ -10,10 +10,12 @@ import errno
 import os
 import select
 import signal
+import sys
 import time
 
-from engine.kernel import bpf
+from engine.kernel import bpf, process
 from engine.kernel.bpf import DeviceRule
+from engine.kernel.procfs import start_time
 from engine.runtime.steps import LaunchError
 
 TYPE_CHECKING = False
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 _V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer", "blkio")
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
+_NO_INTERNAL_PROCESSES = (errno.EBUSY, errno.EOPNOTSUPP)  # cgroups(7)
+_cannot_clone_into: list[int] = []  # what the kernel said when it was asked, once
 _V1_THROTTLES = {
     "throttleReadBpsDevice": "read_bps_device",
     "throttleWriteBpsDevice": "write_bps_device",
@@ -141,13 +145,13 @@ class Cgroup:
             self._undo()
             raise
 
-    def attach(self, pid: int) -> None:
-        """Move a process into the cgroup. On v2 it may be there already: `clone_fd`."""
-        raise NotImplementedError
+    def clone(self, flags: int) -> tuple[int, int]:
+        """Fork as `process.clone3` does; on v2 the child is born in the cgroup. Everywhere else `attach` brings it there."""
+        return process.clone3(flags)
 
-    def clone_fd(self) -> int | None:
-        """Return a directory for clone3's CLONE_INTO_CGROUP, or None where that does not exist. It belongs to this object."""
-        return None
+    def attach(self, pid: int) -> None:
+        """Move a process into the cgroup, unless it is there already."""
+        raise NotImplementedError
 
     def close(self) -> None:
         """Let go of descriptors; the cgroup itself stays."""
@@ -386,13 +390,40 @@ class CgroupV2(Cgroup):
     def hierarchies(self) -> list[tuple[str, str]]:
         return [("", self.path)]
 
-    def attach(self, pid: int) -> None:
-        if self._fd is None:  # else it was cloned into it
-            _write(f"{self.path}/cgroup.procs", str(pid))
+    def clone(self, flags: int) -> tuple[int, int]:
+        if _cannot_clone_into:
+            return process.clone3(flags)
+        try:
+            return process.clone3(flags, cgroup_fd=self._directory())
+        except OSError as error:
+            if error.errno in (errno.EINVAL, errno.E2BIG):  # before Linux 5.7
+                _cannot_clone_into.append(error.errno)
+            elif error.errno not in _NO_INTERNAL_PROCESSES:
+                raise
+        return process.clone3(flags)
 
-    def clone_fd(self) -> int | None:
+    def attach(self, pid: int) -> None:
+        # A write waits for an RCU grace period, several milliseconds, even when it changes nothing.
+        if pid in _pids_below(self.path):
+            return
+        try:
+            _write(f"{self.path}/cgroup.procs", str(pid))
+        except OSError as error:
+            if error.errno not in _NO_INTERNAL_PROCESSES:
+                raise
+            # The container, a systemd say, has shared its controllers out among its own cgroups: the process goes to init's.
+            _write(f"{self._home_of_init()}/cgroup.procs", str(pid))
+
+    def _home_of_init(self) -> str:
+        """Return the cgroup of the oldest process."""
+        homes = {pid: path for path in _below(self.path) for pid in _pids_of(path)}
+        if not homes:
+            raise OSError(errno.EBUSY, "the cgroup has children with controllers, and no process yet", self.path)
+        return homes[min(homes, key=lambda pid: start_time(pid) or sys.maxsize)]
+
+    def _directory(self) -> int:
         if self._fd is None:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return self._fd
 
     def close(self) -> None:
@@ -497,9 +528,7 @@ class CgroupV2(Cgroup):
     def _apply_devices(self, rules: Sequence[DeviceRule]) -> None:
         program_fd = bpf.load_device_program(bpf.device_program(rules))
         try:
-            directory = self.clone_fd()
-            assert directory is not None
-            bpf.attach_device_program(directory, program_fd)
+            bpf.attach_device_program(self._directory(), program_fd)
         finally:
             os.close(program_fd)
 
@@ -678,15 +707,17 @@ def _below(path: str) -> Iterator[str]:
 
 
 def _pids_below(path: str) -> set[int]:
-    found: set[int] = set()
-    for directory in _below(path):
-        try:
-            found.update(int(line) for line in _read(f"{directory}/cgroup.procs").split())
-        except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENODEV):
-                raise
-    found.discard(0)  # a process of another PID namespace
-    return found
+    return {pid for directory in _below(path) for pid in _pids_of(directory)}
+
+
+def _pids_of(directory: str) -> set[int]:
+    try:
+        found = {int(line) for line in _read(f"{directory}/cgroup.procs").split()}
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):  # the last: it has but threads
+            raise
+        return set()
+    return found - {0}  # a process of another PID namespace
 
 
 def _kill_all(pids: Sequence[int]) -> None:

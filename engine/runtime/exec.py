@@ -121,7 +121,7 @@ def _start_helper(
     """Clone the process that enters the namespaces: it cannot enter a PID namespace itself, only its children can."""
     mask = steps.block_signals()
     try:
-        child, helper_fd = process.clone3(0, cgroup_fd=cgroup.clone_fd())
+        child, helper_fd = cgroup.clone(0)
         if child == 0:
             _help(request, pidfd, stdio, channel)
         return helper_fd

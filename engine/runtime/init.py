@@ -290,7 +290,7 @@ def _clone(what: Plan, cgroup: Cgroup, child: Any) -> tuple[int, int]:
             fd = os.open(what.namespaces.pid_path, os.O_RDONLY)
             process.setns(fd, process.CLONE_NEWPID)  # it holds for children only
             os.close(fd)
-        pid, pidfd = process.clone3(what.namespaces.clone_flags, cgroup_fd=cgroup.clone_fd())
+        pid, pidfd = cgroup.clone(what.namespaces.clone_flags)
         if pid == 0:
             child()
         return pid, pidfd

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -92,20 +94,145 @@ def read(path: str) -> str:
         return file.read().strip()
 
 
+LIMITS = {
+    "memory": {"limit": 64 << 20, "swap": 96 << 20, "reservation": 32 << 20},
+    "cpu": {"shares": 512, "quota": 25000, "period": 50000, "cpus": "0", "mems": "0"},
+    "pids": {"limit": 33},
+}
+
+
 def v1(cgroup: Cgroup) -> dict[str, str]:
     if not isinstance(cgroup, CgroupV1):
         pytest.skip("this host has no v1 controllers")
     return {name: path for names, path in cgroup.hierarchies() for name in names.split(",")}
 
 
-def test_limits_are_written_where_the_kernel_reads_them(cgroup: Cgroup) -> None:
-    cgroup.create(
-        {
-            "memory": {"limit": 64 << 20, "swap": 64 << 20, "reservation": 32 << 20},
-            "cpu": {"shares": 512, "quota": 25000, "period": 50000, "cpus": "0", "mems": "0"},
-            "pids": {"limit": 33},
-        }
-    )
+def v2(cgroup: Cgroup) -> str:
+    if not isinstance(cgroup, CgroupV2):
+        pytest.skip("the controllers of this host are v1's")
+    return cgroup.path
+
+
+def disk() -> tuple[int, int]:
+    """Some disk: major and minor."""
+    for path in sorted(Path("/sys/block").glob("*/dev")):
+        if not path.parent.name.startswith(("loop", "ram", "zram")):
+            major, minor = path.read_text().split(":")
+            return int(major), int(minor)
+    pytest.skip("this machine has no disk")
+
+
+def test_limits_are_written_where_v2_reads_them(cgroup: Cgroup) -> None:
+    path = v2(cgroup)
+    cgroup.create(LIMITS)
+    assert read(f"{path}/memory.max") == str(64 << 20)
+    assert read(f"{path}/memory.swap.max") == str(32 << 20), "swap alone"
+    assert read(f"{path}/memory.low") == str(32 << 20)
+    assert read(f"{path}/cpu.weight") == "20"
+    assert read(f"{path}/cpu.max") == "25000 50000"
+    assert read(f"{path}/pids.max") == "33"
+    assert read(f"{path}/cpuset.cpus") == "0"
+    assert read(f"{path}/cpuset.mems") == "0"
+
+
+def test_settings_of_v2_alone_are_written_by_their_own_names(cgroup: Cgroup) -> None:
+    path = v2(cgroup)
+    cgroup.create({"unified": {"memory.high": str(48 << 20), "memory.oom.group": "1"}})
+    assert read(f"{path}/memory.high") == str(48 << 20)
+    assert read(f"{path}/memory.oom.group") == "1"
+
+
+def test_a_setting_cannot_name_a_file_elsewhere(cgroup: Cgroup) -> None:
+    v2(cgroup)
+    with pytest.raises(LaunchError, match="no file of a cgroup"):
+        cgroup.create({"unified": {"../memory.max": "1"}})
+    assert not cgroup.exists()
+
+
+def test_settings_of_v2_are_told_to_be_missing_on_v1(cgroup: Cgroup) -> None:
+    v1(cgroup)
+    cgroup.create({"unified": {"memory.high": "1"}})
+    assert "memory.high" in cgroup.warnings[0]
+
+
+def test_block_io_is_limited_by_device(cgroup: Cgroup) -> None:
+    major, minor = disk()
+    rate = {"major": major, "minor": minor, "rate": 1 << 20}
+    cgroup.create({"blockIO": {"throttleReadBpsDevice": [rate], "throttleWriteIOPSDevice": [rate]}})
+    if isinstance(cgroup, CgroupV2):
+        assert read(f"{cgroup.path}/io.max") == f"{major}:{minor} rbps={1 << 20} wbps=max riops=max wiops={1 << 20}"
+        return
+    paths = v1(cgroup)
+    assert read(f"{paths['blkio']}/blkio.throttle.read_bps_device") == f"{major}:{minor} {1 << 20}"
+    assert read(f"{paths['blkio']}/blkio.throttle.write_iops_device") == f"{major}:{minor} {1 << 20}"
+
+
+def test_a_cgroup_with_processes_of_its_own_cannot_limit_its_children() -> None:
+    outer = open_cgroup(PARENT, f"outer-{os.getpid()}")
+    v2(outer)
+    outer.create({})
+    pid, pidfd = outer.clone(0)
+    if pid == 0:
+        signal.pause()
+        os._exit(0)
+    inner = open_cgroup(outer.place, "inner")
+    try:
+        with pytest.raises(LaunchError, match="processes live in") as caught:
+            inner.create({"memory": {"limit": 1 << 24}})
+        assert caught.value.hint
+        inner.create({})  # without limits there is nothing wrong with it
+        inner.remove()
+    finally:
+        outer.kill()
+        process.wait_exit(pidfd)
+        outer.remove()
+
+
+def test_a_process_joins_a_container_that_has_made_cgroups_of_its_own(cgroup: Cgroup) -> None:
+    path = v2(cgroup)
+    cgroup.create({})
+    os.mkdir(f"{path}/init.scope")
+    pid, pidfd, writer = child("wait")
+    with open(f"{path}/init.scope/cgroup.procs", "w") as file:
+        file.write(str(pid))
+    with open(f"{path}/cgroup.subtree_control", "w") as file:
+        file.write("+memory")
+    other, other_pidfd, other_writer = child("none")
+    cgroup.attach(other)
+    assert str(other) in read(f"{path}/init.scope/cgroup.procs").split()
+    assert let_go(other_pidfd, other_writer) == 99
+    cgroup.kill()
+    assert let_go(pidfd, writer) == 137
+
+
+def test_without_clone_into_cgroup_processes_are_moved(unified: CgroupV2, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def refuse(flags: int, *, cgroup_fd: int | None = None) -> tuple[int, int]:
+        asked.append(cgroup_fd)
+        if cgroup_fd is not None:
+            raise OSError(errno.E2BIG, "clone3")
+        return clone3(flags)
+
+    clone3 = process.clone3
+    monkeypatch.setattr("engine.runtime.cgroup._cannot_clone_into", [])
+    monkeypatch.setattr(process, "clone3", refuse)
+    unified.create({})
+    for _ in range(2):
+        pid, pidfd = unified.clone(0)
+        if pid == 0:
+            signal.pause()
+            os._exit(0)
+        assert unified.pids() == []
+        unified.attach(pid)
+        assert unified.pids() == [pid]
+        unified.kill()
+        process.wait_exit(pidfd)
+    assert asked[1:] == [None, None], "the kernel is asked once"
+
+
+def test_limits_are_written_where_v1_reads_them(cgroup: Cgroup) -> None:
+    cgroup.create(LIMITS)
     paths = v1(cgroup)
     assert read(f"{paths['memory']}/memory.limit_in_bytes") == str(64 << 20)
     assert read(f"{paths['memory']}/memory.soft_limit_in_bytes") == str(32 << 20)
@@ -154,8 +281,6 @@ def test_frozen_processes_stop_go_on_and_can_be_killed(fixture: str, request: py
     cgroup: Cgroup = request.getfixturevalue(fixture)
     cgroup.create({})
     pid, pidfd, writer = child("wait")
-    if isinstance(cgroup, CgroupV2):
-        cgroup.close()  # else it is taken to have been cloned into it
     cgroup.attach(pid)
     assert cgroup.pids() == [pid]
     cgroup.freeze()
@@ -170,12 +295,12 @@ def test_frozen_processes_stop_go_on_and_can_be_killed(fixture: str, request: py
 def test_a_process_can_be_cloned_into_v2(unified: CgroupV2) -> None:
     unified.create({})
     reader, writer = os.pipe()
-    pid, pidfd = process.clone3(0, cgroup_fd=unified.clone_fd())
+    pid, pidfd = unified.clone(0)
     if pid == 0:
         os.read(reader, 1)
         os._exit(0)
+    assert unified.pids() == [pid], "before it was attached"
     unified.attach(pid)
-    assert unified.pids() == [pid]
     os.close(reader)
     assert let_go(pidfd, writer) in (0, 141)
 
@@ -187,7 +312,6 @@ def test_the_device_program_of_v2_decides_each_open(unified: CgroupV2) -> None:
     ]
     unified.create({"devices": rules})
     pid, pidfd, writer = child("open")
-    unified.close()
     unified.attach(pid)
     assert let_go(pidfd, writer) == 0b1100, "null yes, zero for reading only, the kernel's log not"
 
@@ -195,7 +319,6 @@ def test_the_device_program_of_v2_decides_each_open(unified: CgroupV2) -> None:
 def test_allow_all_devices_on_v2(unified: CgroupV2) -> None:
     unified.create({"devices": [{"allow": True, "access": "rwm"}]})
     pid, pidfd, writer = child("open")
-    unified.close()
     unified.attach(pid)
     assert let_go(pidfd, writer) == 0b1111
 
