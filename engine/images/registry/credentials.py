@@ -67,15 +67,13 @@ class CredentialStore:
                     }
                 ),
             )
-            document.setdefault("auths", {})[key] = {}
-            self._write(document)
+            self._write(document | {"auths": {**_mapping(document, "auths", self.path), key: {}}})
             return f"docker-credential-{helper}"
         pair = f"{credentials.username}:{credentials.password}".encode()
         entry = {"auth": base64.b64encode(pair).decode()}
         if credentials.identity_token:
             entry["identitytoken"] = credentials.identity_token
-        document.setdefault("auths", {})[key] = entry
-        self._write(document)
+        self._write(document | {"auths": {**_mapping(document, "auths", self.path), key: entry}})
         return self.path
 
     def remove(self, registry: str) -> bool:
@@ -90,12 +88,11 @@ class CredentialStore:
                 had = True
             except NotFound:
                 pass
-        auths = document.get("auths")
-        for name in [name for name in auths or () if _normal(name) == _normal(key)]:
-            del document["auths"][name]
+        auths = _mapping(document, "auths", self.path)
+        kept = {name: entry for name, entry in auths.items() if _normal(name) != _normal(key)}
+        if len(kept) < len(auths):
+            self._write(document | {"auths": kept})
             had = True
-        if had:
-            self._write(document)
         return had
 
     def _read(self) -> dict[str, Any]:
