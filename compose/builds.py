@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compose import labels
 from compose.plan import Build, BuildImage, BuildSecret, PlanBuilder
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from compose.model.build import Build as BuildSection
     from compose.model.project import Project
     from compose.model.service import Service
+    from engine.images.build.events import BuildEvent
 
 NOT_ACTED_ON = ("isolation", "provenance", "sbom")
 _SERVICE_SCHEME = "service:"
@@ -59,6 +60,16 @@ def build_of(project: Project, service: Service, warn: Warn) -> Build | None:
         cache_from=section.cache_from,
         cache_to=section.cache_to,
     )
+
+
+def told(event: BuildEvent) -> tuple[str, dict[str, Any]]:
+    """A builder's news as the state and the data of an event."""
+    text = f"{event.place}: {event.text}" if event.kind == "warning" and event.place else event.text
+    data: dict[str, Any] = {"stage": event.stage, "step": event.step, "steps": event.steps, "text": text}
+    data["seconds"] = event.seconds
+    if event.output:
+        data["output"] = event.output.decode(errors="replace")
+    return f"step {event.kind}", data
 
 
 def _contexts(project: Project, section: BuildSection) -> tuple[dict[str, str], tuple[str, ...]]:

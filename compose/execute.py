@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from compose.builds import told
 from compose.failure import not_ready
 from compose.plan import (
     AwaitContainer,
@@ -193,14 +194,12 @@ class _Run:
 
     def build(self, operation: Operation, action: BuildImage) -> None:
         build = action.build
-        request = _build_request(action.build, self._build_session())
+        request = build_request(action.build, self._build_session())
         self.builds.append(request.cancellation)
 
         def progress(event: BuildEvent) -> None:
-            data = {"step": event.step, "steps": event.steps, "text": event.text, "seconds": event.seconds}
-            if event.output:
-                data["output"] = event.output.decode(errors="replace")
-            self.tell(operation, "build", build.reference, f"step {event.kind}", **data)
+            state, data = told(event)
+            self.tell(operation, "build", build.reference, state, **data)
 
         def act() -> None:
             self.engine.build(request, progress)
@@ -373,7 +372,7 @@ def _aspect(operation: Operation, error: UmiakError) -> str:
     return ".ports" if isinstance(error, Conflict) else ""
 
 
-def _build_request(build: Build, session: Session) -> BuildRequest:
+def build_request(build: Build, session: Session) -> BuildRequest:
     """What the engine is asked, for a build section. Builds of one run share their steps through `session`."""
     from engine.images.build.request import BuildRequest
     from engine.images.build.secrets import Secret

@@ -9,10 +9,13 @@ from compose.cli import signals
 from compose.cli.context import Context, print_plan
 from compose.cli.errors import warn
 from compose.cli.options import Args, Command, Option
-from engine.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from compose.desired import Desired, DesiredService
+    from compose.plan import Plan
+    from engine.facade import Engine
 
 COMMAND = Command(
     "build",
@@ -22,7 +25,16 @@ COMMAND = Command(
         Option("--no-cache", help="Do not use the build cache"),
         Option("--pull", help="Look for newer base images"),
         Option("--build-arg", metavar="KEY=VALUE", many=True, help="Set a build argument; repeatable"),
+        Option("--no-cache-filter", metavar="STAGE", many=True, help="Stage to build without the cache; repeatable"),
+        Option("--ssh", metavar="ID", many=True, help="SSH agent for RUN: default or NAME=SOCKET; repeatable"),
+        Option("--with-dependencies", help="Build the services that these depend on too"),
+        Option("--push", help="Push the images to their registries afterwards"),
+        Option("--check", help="Check the Dockerfiles, and build nothing"),
         Option("-q", "--quiet", help="Show nothing"),
+        Option("--builder", metavar="NAME", help="Accepted for compatibility", hidden=True),
+        Option("-m", "--memory", metavar="SIZE", help="Accepted for compatibility", hidden=True),
+        Option("--provenance", metavar="VALUE", help="Accepted for compatibility", hidden=True),
+        Option("--sbom", metavar="VALUE", help="Accepted for compatibility", hidden=True),
     ],
 )
 
@@ -33,8 +45,13 @@ def run(context: Context, args: Args) -> int:
     with context.view("build", quiet=quiet) as view, context.orchestrator(view=view, warm=True) as orchestrator:
         project = context.project(args.words)
         desired = _with_options(orchestrator.desired(project), args)
+        services = _with_dependencies(desired, args.words) if args.flag("with-dependencies") else args.words
+        if args.flag("check"):
+            return _check(desired, services)
         with signals.interruptible():
-            plan = orchestrator.build(desired, args.words)
+            plan = orchestrator.build(desired, services)
+            if args.flag("push") and not context.dry_run:
+                _push(orchestrator.engine, plan)
     if not plan:
         warn("no service here has a build section")
     elif context.dry_run:
@@ -42,8 +59,42 @@ def run(context: Context, args: Args) -> int:
     return 0
 
 
+def _with_dependencies(desired: Desired, services: Sequence[str]) -> list[str]:
+    found = list(services)
+    for name in found:
+        service = desired.services.get(name)
+        found += [other for other in (service.depends_on if service else ()) if other not in found]
+    return found
+
+
+def _check(desired: Desired, services: Sequence[str]) -> int:
+    from compose.cli.build_image import show_findings
+    from compose.execute import build_request
+    from engine.images.build.cache import Session
+
+    results = [
+        show_findings(build_request(service.build, Session()))
+        for name, service in desired.services.items()
+        if service.build and (not services or name in services)
+    ]
+    return max(results, default=0)
+
+
+def _push(engine: Engine, plan: Plan) -> None:
+    from compose.plan import BuildImage
+
+    for operation in plan:
+        if isinstance(operation.action, BuildImage):
+            build = operation.action.build
+            for reference in (build.reference, *build.tags):
+                engine.push(reference)
+
+
 def _with_options(desired: Desired, args: Args) -> Desired:
-    given = dict(_argument(text) for text in args.many("build-arg"))
+    from compose.cli.build_image import argument, ssh_agent
+
+    given = dict(argument(text) for text in args.many("build-arg"))
+    agents = dict(map(ssh_agent, args.many("ssh")))
 
     def with_options(service: DesiredService) -> DesiredService:
         build = service.build
@@ -52,18 +103,11 @@ def _with_options(desired: Desired, args: Args) -> Desired:
         build = replace(
             build,
             args={**build.args, **given},
+            ssh={**build.ssh, **agents},
+            no_cache_filter=(*build.no_cache_filter, *args.many("no-cache-filter")),
             no_cache=build.no_cache or args.flag("no-cache"),
             pull=build.pull or args.flag("pull"),
         )
         return replace(service, build=build)
 
     return replace(desired, services={name: with_options(service) for name, service in desired.services.items()})
-
-
-def _argument(text: str) -> tuple[str, str | None]:
-    import os
-
-    key, equals, value = text.partition("=")
-    if not key:
-        raise InvalidInput(f'cannot read "{text}" as a build argument', hint="for example --build-arg VERSION=3")
-    return key, value if equals else os.environ.get(key)

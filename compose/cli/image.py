@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from compose.cli import build_image
 from compose.cli.context import Context
 from compose.cli.options import Args, Command, HelpAsked, Option, parse
 from compose.cli.transfer import PULL, PUSH, pull, push
@@ -90,6 +91,8 @@ def run(context: Context, args: Args) -> int:
         from compose.cli.help import show_command
 
         return show_command(command)
+    if command is build_image.COMMAND:
+        return build_image.run(context, own)
     with context.engine(warm=name == "bootstrap") as engine:
         act(engine, own)
     return 0
@@ -245,6 +248,7 @@ _SUBCOMMANDS: dict[str, tuple[Command, Callable[[Engine, Args], None]]] = {
     "pull": (PULL, pull),
     "push": (PUSH, push),
     "bootstrap": (BOOTSTRAP, _bootstrap),
+    "build": (build_image.COMMAND, lambda _engine, _args: None),
     "load": (LOAD, _load),
     "import": (IMPORT, _import),
     "ls": (LS, _ls),
@@ -253,5 +257,5 @@ _SUBCOMMANDS: dict[str, tuple[Command, Callable[[Engine, Args], None]]] = {
     "inspect": (INSPECT, _inspect),
 }
 
-SUBCOMMANDS = (PULL, PUSH, BOOTSTRAP, LOAD, IMPORT, LS, RM, INSPECT)
+SUBCOMMANDS = (PULL, PUSH, BOOTSTRAP, build_image.COMMAND, LOAD, IMPORT, LS, RM, INSPECT)
 """For the reference."""

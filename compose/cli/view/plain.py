@@ -86,11 +86,14 @@ def line_of(event: Event) -> str:
 
 def _build_line(event: Event) -> str:
     what = event.state.removeprefix("step ")
-    prefix = f" Image {event.name}  [{event.data['step']}/{event.data['steps']}]"
+    if what == "warning":
+        return f"warning: {event.data['text']}"
+    stage = f"{event.data['stage']} " if event.data.get("stage") else ""
+    prefix = f" Image {event.name}  [{stage}{event.data['step']}/{event.data['steps']}]"
     if what == "output":
         text = str(event.data.get("output", "")).rstrip("\n")
         return "\n".join(f"{prefix} | {line}" for line in text.split("\n"))
     if what == "done":
         return f"{prefix} done  {event.data['seconds']:.2f}s"
-    word = {"started": "", "cached": "CACHED ", "failed": "FAILED ", "warning": "warning: "}.get(what, "")
+    word = {"started": "", "cached": "CACHED ", "failed": "FAILED "}.get(what, "")
     return f"{prefix} {word}{event.data['text']}"

@@ -37,10 +37,11 @@ from engine.types import Image
 
 if TYPE_CHECKING:
     from engine.images.build.cacheio import CachePlace
+    from engine.images.build.lint import Finding
     from engine.images.store import ImageStore
     from engine.ports import BuildRunner
 
-__all__ = ["BuildRequest", "build"]
+__all__ = ["BuildRequest", "build", "check"]
 
 INLINE_NAME = "dockerfile_inline"
 _DOWNLOADS = "downloads"
@@ -86,6 +87,16 @@ def build(
 
         export(store, place, list(solver.stages.values()) if place.is_full else [solved], cache)
     return _delivered(store, cache, solved, built, request, epoch)
+
+
+def check(request: BuildRequest) -> list[Finding]:
+    """What in the Dockerfile of a request is better written otherwise. Raise InvalidInput where it is wrong."""
+    import tempfile
+
+    from engine.images.build import lint
+
+    with tempfile.TemporaryDirectory() as scratch, _local_context(request, scratch) as directory:
+        return lint.check(*read_dockerfile(request, directory))
 
 
 @contextmanager

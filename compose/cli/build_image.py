@@ -1,0 +1,214 @@
+"""`umiak image build`: build an image from a Dockerfile, without a Compose file."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import threading
+from typing import TYPE_CHECKING
+
+from compose.cli import signals
+from compose.cli.context import Context
+from compose.cli.options import Args, Command, Option
+from engine.errors import InvalidInput, UmiakError
+
+if TYPE_CHECKING:
+    from compose.cli.view.base import View
+    from engine.facade import Engine
+    from engine.images.build.events import BuildEvent
+    from engine.images.build.request import BuildRequest
+    from engine.types import Image, StepOptions, Ulimit
+
+COMMAND = Command(
+    "image build",
+    "Build an image from a Dockerfile",
+    words="CONTEXT",
+    options=[
+        Option("-f", "--file", metavar="PATH", help="The Dockerfile; default CONTEXT/Dockerfile; - is standard input"),
+        Option("-t", "--tag", metavar="REFERENCE", many=True, help="Name of the image; repeatable"),
+        Option("--build-arg", metavar="KEY=VALUE", many=True, help="Set a build argument; repeatable"),
+        Option("--target", metavar="STAGE", help="Stage to build; default the last one"),
+        Option("--label", metavar="KEY=VALUE", many=True, help="Set a label; repeatable"),
+        Option("--build-context", metavar="NAME=VALUE", many=True, help="Further named context; repeatable"),
+        Option("--secret", metavar="ID", many=True, help="Secret for RUN: id=NAME[,src=FILE|,env=NAME]; repeatable"),
+        Option("--ssh", metavar="ID", many=True, help="SSH agent for RUN: default or NAME=SOCKET; repeatable"),
+        Option("--allow", metavar="NAME", many=True, help="Let RUN ask for network.host or security.insecure"),
+        Option("--network", metavar="MODE", default="default", help="Network of RUN: default, none, host or a name"),
+        Option("--add-host", metavar="NAME:IP", many=True, help="Host name for RUN; repeatable"),
+        Option("--shm-size", metavar="SIZE", help="Size of /dev/shm in RUN"),
+        Option(
+            "--ulimit", metavar="LIMIT", many=True, help="Resource limit of RUN, such as nofile=1024:2048; repeatable"
+        ),
+        Option("--no-cache", help="Do not use the build cache"),
+        Option("--no-cache-filter", metavar="STAGE", many=True, help="Stage to build without the cache; repeatable"),
+        Option("--cache-from", metavar="CACHE", many=True, help="Cache to read: type=local,src=DIR; repeatable"),
+        Option(
+            "--cache-to", metavar="CACHE", many=True, help="Cache to write: type=local,dest=DIR[,mode=max]; repeatable"
+        ),
+        Option("--pull", help="Look for newer base images"),
+        Option("--platform", metavar="PLATFORM", many=True, help="Platform to build for: this machine's own only"),
+        Option("-o", "--output", metavar="OUTPUT", help="Where to: DIR, or type=local|tar|oci|docker,dest=PATH"),
+        Option("--iidfile", metavar="FILE", help="Write the image's ID to a file"),
+        Option("--check", help="Check the Dockerfile, and build nothing"),
+        Option("--progress", metavar="TYPE", help="auto, tty, plain, json or quiet"),
+        Option("-q", "--quiet", help="Print the image's ID only"),
+    ],
+)
+
+
+def run(context: Context, args: Args) -> int:
+    """Build it."""
+    with tempfile.TemporaryDirectory(prefix="umiak-empty-") as empty:
+        request = _request(args, empty)
+        return show_findings(request) if args.flag("check") else _run(context, args, request)
+
+
+def _run(context: Context, args: Args, request: BuildRequest) -> int:
+    if progress := args.text("progress"):
+        os.environ["COMPOSE_PROGRESS"] = "json" if progress == "rawjson" else progress
+    quiet = args.flag("quiet")
+    with context.view("image build", quiet=quiet) as view, context.engine(warm=True) as engine:
+        image = _build(engine, request, view)
+    if iidfile := args.text("iidfile"):
+        with open(iidfile, "w", encoding="ascii") as file:
+            file.write(image.id)
+    if quiet:
+        print(image.id)
+    return 0
+
+
+def show_findings(request: BuildRequest) -> int:
+    """Print what `--check` finds; 1 if it finds something."""
+    from engine.images.build.builder import check
+
+    findings = check(request)
+    print("\n".join(map(str, findings)) or "nothing to complain about")
+    return 1 if findings else 0
+
+
+def _build(engine: Engine, request: BuildRequest, view: View) -> Image:
+    """Build in a thread of its own, so that an interrupt reaches no step in the middle of clearing up."""
+    from compose.builds import told
+    from engine.events import Event
+
+    name = request.tags[0] if request.tags else "image"
+    result: list[Image | BaseException] = []
+
+    def progress(event: BuildEvent) -> None:
+        state, data = told(event)
+        view.sink(Event("build", state, name, data=data))
+
+    def work() -> None:
+        try:
+            result.append(engine.build(request, progress))
+        except BaseException as error:
+            result.append(error)
+
+    interrupted = threading.Event()
+
+    def give_up() -> None:
+        interrupted.set()
+        request.cancellation.cancel()
+
+    view.sink(Event("build", "building", name))
+    thread = threading.Thread(target=work, name="build")
+    with signals.on_interrupt(give_up):
+        thread.start()
+        thread.join()
+    (found,) = result
+    if isinstance(found, BaseException):
+        message = found.message.split("\n")[0] if isinstance(found, UmiakError) else str(found)
+        view.sink(Event("build", "error", name, data={"message": message}))
+        raise KeyboardInterrupt if interrupted.is_set() else found
+    view.sink(Event("build", "built", name, data={"message": found.id.removeprefix("sha256:")[:12]}))
+    return found
+
+
+def _request(args: Args, empty: str) -> BuildRequest:
+    from engine.images.build.outputs import read_output
+    from engine.images.build.request import BuildRequest
+    from engine.images.build.secrets import read_option
+    from engine.images.reference import Reference
+
+    if len(args.words) != 1:
+        raise InvalidInput("image build needs one context", hint="for example: umiak image build -t app .")
+    (directory,) = args.words
+    dockerfile, inline = args.text("file"), None
+    if "-" in (directory, dockerfile):
+        dockerfile, inline = None, sys.stdin.read()
+    elif dockerfile is not None:
+        dockerfile = os.path.abspath(dockerfile)
+    for tag in args.many("tag"):
+        Reference.parse(tag)
+    output = args.text("output")
+    return BuildRequest(
+        context=empty if directory == "-" else directory,
+        dockerfile=dockerfile,
+        dockerfile_inline=inline,
+        args=dict(argument(text) for text in args.many("build-arg")),
+        labels={key: value or "" for key, value in (_pair(text, "label") for text in args.many("label"))},
+        tags=tuple(args.many("tag")),
+        target=args.text("target"),
+        no_cache=args.flag("no-cache"),
+        no_cache_filter=_listed(args.many("no-cache-filter")),
+        pull=args.flag("pull"),
+        platforms=_listed(args.many("platform")),
+        named_contexts=dict(_pair(text, "build-context") for text in args.many("build-context")),
+        secrets=dict(map(read_option, args.many("secret"))),
+        ssh=dict(map(ssh_agent, args.many("ssh"))),
+        entitlements=args.many("allow"),
+        options=_step_options(args),
+        cache_from=args.many("cache-from"),
+        cache_to=args.many("cache-to"),
+        output=None if output is None else read_output(output),
+    )
+
+
+def _step_options(args: Args) -> StepOptions:
+    from compose.model.units import parse_bytes
+    from engine.types import StepOptions
+
+    size = args.text("shm-size")
+    return StepOptions(
+        network=args.text("network") or "default",
+        extra_hosts=tuple(args.many("add-host")),
+        shm_size_bytes=None if size is None else parse_bytes(size),
+        ulimits=tuple(map(_ulimit, args.many("ulimit"))),
+    )
+
+
+def _ulimit(text: str) -> Ulimit:
+    from engine.types import Ulimit
+
+    name, _, value = text.partition("=")
+    soft, _, hard = value.partition(":")
+    try:
+        return Ulimit(name, int(soft), int(hard or soft))
+    except ValueError:
+        raise InvalidInput(f'cannot read "{text}" as a limit', hint="for example --ulimit nofile=1024:2048") from None
+
+
+def argument(text: str) -> tuple[str, str | None]:
+    """Read `--build-arg KEY=VALUE`; without a value it is the environment's."""
+    key, equals, value = text.partition("=")
+    if not key:
+        raise InvalidInput(f'cannot read "{text}" as a build argument', hint="for example --build-arg VERSION=3")
+    return key, value if equals else os.environ.get(key)
+
+
+def ssh_agent(text: str) -> tuple[str, str]:
+    """Read `--ssh NAME[=SOCKET]`."""
+    name, _, path = text.partition("=")
+    return name, os.path.abspath(path) if path else ""
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or (not equals and option != "label"):
+        raise InvalidInput(f'option --{option} cannot be "{text}"', hint=f"write --{option} NAME=VALUE")
+    return key, value
+
+
+def _listed(texts: list[str]) -> tuple[str, ...]:
+    return tuple(item for text in texts for item in text.split(",") if item)
