@@ -81,25 +81,34 @@ class Host:
         self.errors: list[BaseException] = []
         self.loop = Loop(self.errors.append)
         self._thread: threading.Thread | None = None
+        self._is_stopping = False
 
     def in_netns(self) -> Visit:
         return Visit(self.netns_fd)
 
     def start(self) -> None:
-        self._thread = threading.Thread(target=self.loop.run, daemon=True)
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
+
+    def _serve(self) -> None:
+        # Not `loop.run`: a loop that was stopped stays so, and a test that plays a new monitor starts again.
+        while not self._is_stopping:
+            self.loop.step()
 
     def stop(self) -> None:
         if self._thread is not None:
             reader, writer = os.pipe()
-            self.loop.stop()
-            self.loop.add_reader(reader, self.loop.stop)
+            self.loop.add_reader(reader, self._stop_serving)
             os.write(writer, b"x")
             self._thread.join(PATIENCE_S)
             self.loop.remove(reader)
             os.close(reader)
             os.close(writer)
             self._thread = None
+
+    def _stop_serving(self) -> None:
+        self._is_stopping = True
 
 
 class Container(Namespace):
