@@ -261,7 +261,7 @@ class _JsonSource:
     """A log in Docker's json-file format. It has no index, so it is read from its beginning."""
 
     def __init__(self, log_dir: str) -> None:
-        self._files = [open(path, "rb") for path in _json_files(log_dir)]
+        self._files = _open_json_files(log_dir)
         self._dir = log_dir
 
     def present(self, tail: int | None, since: float | None, until: float | None) -> Iterator[LogRecord]:
@@ -304,7 +304,7 @@ class _JsonSource:
     def _follow_rotation(self) -> bool:
         """Open the files that came after the one we read to its end; it may have been renamed meanwhile, or removed."""
         ours = os.fstat(self._files[0].fileno())
-        current = [open(path, "rb") for path in _json_files(self._dir)]
+        current = _open_json_files(self._dir)
         place = [index for index, file in enumerate(current) if os.path.samestat(os.fstat(file.fileno()), ours)]
         newer = current[place[0] + 1 :] if place else current
         for file in current[: len(current) - len(newer)]:
@@ -347,6 +347,25 @@ def _json_files(log_dir: str) -> list[str]:
     found = [name for name in names if "-json.log" in name]
     numbers = {name: int(suffix) if (suffix := name.rpartition("-json.log")[2][1:]).isdigit() else 0 for name in found}
     return [f"{log_dir}/{name}" for name in sorted(found, key=lambda name: -numbers[name])]
+
+
+def _open_json_files(log_dir: str) -> list[BinaryIO]:
+    """Open all files of a json-file log, oldest first: looked at again if a rotation renamed them meanwhile."""
+    while True:
+        opened: list[BinaryIO] = []
+        paths = _json_files(log_dir)
+        try:
+            opened.extend(open(path, "rb") for path in paths)
+            if paths == _json_files(log_dir) and all(map(_is_still_at, opened, paths)):
+                return opened
+        except FileNotFoundError:
+            pass
+        for file in opened:
+            file.close()
+
+
+def _is_still_at(file: BinaryIO, path: str) -> bool:
+    return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
 
 
 def _parse_json(line: bytes) -> LogRecord | None:

@@ -32,6 +32,7 @@ _COMMON = {
     "mount_setattr": 442,
 }
 _X86_64 = {
+    "rt_sigaction": 13,
     "setgroups": 116,
     "setresuid": 117,
     "setresgid": 119,
@@ -44,6 +45,7 @@ _X86_64 = {
     "bpf": 321,
 }
 _GENERIC = {
+    "rt_sigaction": 134,
     "setgroups": 159,
     "setresuid": 147,
     "setresgid": 149,

@@ -31,6 +31,8 @@ PR_SET_NO_NEW_PRIVS = 38
 
 CLOSE_RANGE_CLOEXEC = 4
 _LAST_FD = 0xFFFFFFFF
+_KERNEL_SIGACTION_BYTES = 32
+_SIGSET_BYTES = 8
 _KEYCTL_JOIN_SESSION_KEYRING = 1
 _SECCOMP_SET_MODE_FILTER = 1
 _PIDFD_INFO_EXIT = 1 << 3
@@ -205,3 +207,8 @@ def load_seccomp_filter(program: bytes) -> None:
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("=H6xQ", len(program) // 8, ctypes.addressof(buffer))
     call("seccomp", _SECCOMP_SET_MODE_FILTER, 0, header)
+
+
+def reset_signal(number: int) -> None:
+    """Give a signal its default action, also one of the two that the C library keeps from us. rt_sigaction(2)."""
+    call("rt_sigaction", number, bytes(_KERNEL_SIGACTION_BYTES), None, _SIGSET_BYTES)

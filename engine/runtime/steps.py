@@ -423,4 +423,6 @@ def reset_signals() -> None:
     for number in _ALL_SIGNALS:
         if number not in (signal.SIGKILL, signal.SIGSTOP) and signal.getsignal(number) is not signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
+    for number in (32, 33):
+        process.reset_signal(number)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -227,7 +227,7 @@ def test_dpkg_finds_the_packages_as_it_would_have_unpacked_them(archive: Archive
     script = call["argv"][-1]
     assert "DPKG_MAINTSCRIPT_PACKAGE=base" in script
     assert script.index("/var/lib/dpkg/info/base.preinst install") < script.index("dpkg --configure")
-    assert call["network"] is False
+    assert call["options"].network == "none"
     assert call["mounts"][0].read_only
     assert "DEBIAN_FRONTEND=noninteractive" in call["env"]
 
