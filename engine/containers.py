@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -156,7 +155,7 @@ class Containers:
         """Record a container with its leases and volumes. Raise Conflict if the name is taken."""
         records.check_container_name(spec.name)
         bundle.capability_names(spec)
-        container_id = secrets.token_hex(32)
+        container_id = os.urandom(32).hex()
         with self._state.transaction():
             # In the transaction, so that nobody removes the image in between.
             image = None if rootfs else self._images.resolve(spec.image)
@@ -223,7 +222,7 @@ class Containers:
         wanted = [mount for mount in spec.mounts if mount.type == "volume"]
         wanted += [Mount("volume", target) for target in config.volumes if os.path.normpath(target) not in targets]
         for mount in wanted:
-            name = mount.source or secrets.token_hex(32)
+            name = mount.source or os.urandom(32).hex()
             self._volumes.create(VolumeSpec(name), anonymous=not mount.source)
             self._state.execute("INSERT OR IGNORE INTO volume_uses VALUES (?, ?)", (name, container_id))
             by_target[os.path.normpath(mount.target)] = name

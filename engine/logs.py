@@ -6,7 +6,6 @@ Following waits on inotify; it works across rotation and across monitors.
 
 from __future__ import annotations
 
-import calendar
 import json
 import os
 import select
@@ -380,6 +379,8 @@ def _parse_json(line: bytes) -> LogRecord | None:
 
 @lru_cache(maxsize=16)
 def _parse_seconds(text: str) -> int:
+    import calendar  # only json-file logs have their times as text
+
     return calendar.timegm(time.strptime(text, "%Y-%m-%dT%H:%M:%S"))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Iterator, Sequence
 
 from engine.containers import OWNER_LABEL, Containers, Rootfs
@@ -40,7 +39,7 @@ class StepRunner:
         """Run one command; return its exit code. See `BuildRunner`."""
         options = options or StepOptions()
         spec = ContainerSpec(
-            name=f"build-{secrets.token_hex(6)}",
+            name=f"build-{os.urandom(6).hex()}",
             image="",
             entrypoint=tuple(argv),
             environment=dict(item.partition("=")[::2] for item in env),
