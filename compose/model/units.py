@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from fractions import Fraction
 from typing import Any
 
 NANOSECONDS = {
@@ -42,6 +41,8 @@ class Duration(int):
         rest = text[1:] if text[:1] in ("+", "-") else text
         if rest == "0":
             return cls(0)
+        from fractions import Fraction  # 4 ms, and most commands read no size
+
         total, position = Fraction(0), 0
         for part in _PART.finditer(rest):
             if part.start() != position or part[2] not in NANOSECONDS:
@@ -94,6 +95,8 @@ def parse_bytes(text: str) -> int:
     match = _SIZE.fullmatch(text)
     if not match:
         raise ValueError(f"cannot read {text!r} as a size in bytes")
+    from fractions import Fraction
+
     value = int(Fraction(match[1].rstrip(".")) * _FACTOR[(match[2] or "").lower()])
     return value if value <= MAX_INT64 else -MAX_INT64 - 1  # as Docker has it: the engine refuses a negative size
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-import platform
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,7 +27,7 @@ _ARCHITECTURES = {
 
 def host_architecture() -> str:
     """This machine's architecture in OCI's (Go's) words."""
-    machine = platform.machine()
+    machine = os.uname().machine
     return _ARCHITECTURES.get(machine, machine)
 
 
