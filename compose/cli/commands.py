@@ -15,6 +15,7 @@ COMMANDS = {
     "build": "build",
     "config": "config",
     "convert": "config",
+    "container": "container",
     "create": "create",
     "down": "down",
     "exec": "exec_",
@@ -23,14 +24,17 @@ COMMANDS = {
     "login": "login",
     "logout": "logout",
     "logs": "logs",
+    "network": "network",
     "plan": "plan",
     "ps": "ps",
     "restart": "restart",
     "start": "start",
     "status": "status",
     "stop": "stop",
+    "system": "system",
     "up": "up",
     "version": "version",
+    "volume": "volume",
 }
 """Command → its module in this package."""
 

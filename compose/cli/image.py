@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, BinaryIO
 
-from compose.cli import build_image
+from compose.cli import build_image, image_list
 from compose.cli.context import Context
+from compose.cli.group import Action, needs_words, unknown_word
 from compose.cli.options import Args, Command, HelpAsked, Option, parse
 from compose.cli.transfer import PULL, PUSH, pull, push
-from compose.cli.view.table import columns
-from engine.errors import InvalidInput
+from compose.cli.view.units import human_size, short_id
+from engine.errors import Denied, InvalidInput
 
 if TYPE_CHECKING:
     from engine.facade import Engine
-    from engine.types import Image
 
 COMMAND = Command(
     "image",
-    "Pull, make, load, list, push and remove images",
-    words="pull|push|bootstrap|load|import|ls|rm|inspect [ARG...]",
+    "Pull, build, load, list, save, push and remove images",
+    words="pull|push|bootstrap|build|load|save|import|ls|inspect|history|tag|rm|prune [ARG...]",
     stops_at_word=True,
     can_run_dry=False,
 )
@@ -51,27 +52,19 @@ IMPORT = Command(
         Option("-c", "--change", metavar="INSTRUCTION", many=True, help="Dockerfile instruction to apply; repeatable")
     ],
 )
-LS = Command(
-    "image ls",
-    "List images",
-    options=[
-        Option("-q", "--quiet", help="Only IDs"),
-        Option("--format", metavar="FORMAT", choices=("table", "json"), default="table", help="table or json"),
-    ],
-)
-RM = Command(
-    "image rm",
-    "Remove images",
-    words="REFERENCE...",
-    options=[Option("-f", "--force", help="Also where several tags point to the image")],
-)
-INSPECT = Command(
-    "image inspect",
-    "Show an image's configuration as JSON",
+SAVE = Command(
+    "image save",
+    "Write images to a tar that docker, podman and skopeo can load",
     words="REFERENCE...",
     options=[
-        Option("--remote", help="Ask its registry, and fetch nothing"),
-        Option("--platform", metavar="PLATFORM", help="With --remote: which of its platforms; default this machine's"),
+        Option("-o", "--output", metavar="PATH", help="The file to write; default standard output"),
+        Option(
+            "--format",
+            metavar="FORMAT",
+            choices=("docker", "oci"),
+            default="docker",
+            help="docker (read by all) or oci (blobs and manifest as they are stored)",
+        ),
     ],
 )
 
@@ -80,10 +73,7 @@ def run(context: Context, args: Args) -> int:
     """Run the sub-command."""
     name, *rest = args.words or [""]
     if name not in _SUBCOMMANDS:
-        raise InvalidInput(
-            f'unknown command "image {name}"' if name else "image needs a command",
-            hint=f"one of: {', '.join(_SUBCOMMANDS)}",
-        )
+        raise unknown_word("image", name, _SUBCOMMANDS)
     command, act = _SUBCOMMANDS[name]
     try:
         own = parse(command, rest)
@@ -94,8 +84,7 @@ def run(context: Context, args: Args) -> int:
     if command is build_image.COMMAND:
         return build_image.run(context, own)
     with context.engine(warm=name == "bootstrap") as engine:
-        act(engine, own)
-    return 0
+        return act(engine, own) or 0
 
 
 def _bootstrap(engine: Engine, args: Args) -> None:
@@ -109,7 +98,7 @@ def _bootstrap(engine: Engine, args: Args) -> None:
         progress=progress,
     )
     progress.end()
-    print(f"{reference}  {_short(image)}  {size(image.size_bytes)}")
+    print(f"{reference}  {short_id(image.id)}  {human_size(image.size_bytes)}")
 
 
 def _load(engine: Engine, args: Args) -> None:
@@ -136,70 +125,41 @@ def _import(engine: Engine, args: Args) -> None:
     print(import_rootfs(engine.images, path, reference, args.many("change")).id)
 
 
-def _ls(engine: Engine, args: Args) -> None:
-    images = engine.images.all()
-    if args.flag("quiet"):
-        print("".join(f"{_short(image)}\n" for image in images), end="")
-    elif args.text("format") == "json":
-        print(json.dumps([_record(image) for image in images], indent=2))
-    else:
-        rows = [("REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE")]
-        rows += [row for image in images for row in _rows(image)]
-        print("\n".join(columns(rows)))
-
-
-def _rows(image: Image) -> list[tuple[str, str, str, str, str]]:
-    from compose.cli.view.listing import ago
-
-    rest = (_short(image), ago(time.time() - image.created_at), size(image.size_bytes))
-    tags = [tag.rpartition(":") for tag in image.tags] or [("<none>", ":", "<none>")]
-    return [(repository, tag, *rest) for repository, _, tag in tags]
-
-
-def _record(image: Image) -> dict[str, object]:
-    return {
-        "Id": image.id,
-        "RepoTags": list(image.tags),
-        "Created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(image.created_at)),
-        "Size": image.size_bytes,
-        "Architecture": image.architecture,
-        "Os": image.os,
-    }
-
-
-def _rm(engine: Engine, args: Args) -> None:
-    if not args.words:
-        raise InvalidInput("image rm needs a reference", hint="umiak image ls lists them")
-    for reference in args.words:
-        for line in engine.images.remove(reference, force=args.flag("force")):
-            print(line)
-
-
-def _inspect(engine: Engine, args: Args) -> None:
-    if not args.words:
-        raise InvalidInput("image inspect needs a reference", hint="umiak image ls lists them")
-    if args.flag("remote"):
-        print(json.dumps([_remote(reference, args) for reference in args.words], indent=2, ensure_ascii=False))
+def _save(engine: Engine, args: Args) -> None:
+    references = needs_words(args, SAVE, "a reference")
+    path, format = args.text("output"), args.text("format") or "docker"
+    if path in (None, "-"):
+        if sys.stdout.isatty():
+            raise InvalidInput("cannot write an archive to a terminal", hint="use --output, or redirect the output")
+        engine.save(references, sys.stdout.buffer.write, format=format)
         return
-    images = [engine.images.resolve(reference) for reference in args.words]
-    shown = [
-        {
-            **_record(image),
-            "RepoDigests": engine.images.repo_digests(image.id),
-            "Layers": list(image.layers),
-            "Config": engine.images.config_json(image.id).get("config", {}),
-        }
-        for image in images
-    ]
-    print(json.dumps(shown, indent=2, ensure_ascii=False))
+    with _whole_file(str(path)) as file:
+        engine.save(references, file.write, format=format)
 
 
-def _remote(reference: str, args: Args) -> dict[str, object]:
-    from compose.cli.transfer import Layers
-    from engine.images.registry.remote import inspect_remote
+@contextmanager
+def _whole_file(path: str) -> Iterator[BinaryIO]:
+    """A file that appears under its name when all of it is written. A device or a pipe is written as it is."""
+    if os.path.exists(path) and not os.path.isfile(path):
+        with _opened(path) as file:
+            yield file
+        return
+    temporary = f"{path}.{os.urandom(4).hex()}.tmp"
+    try:
+        with _opened(temporary) as file:
+            yield file
+        os.rename(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
 
-    with Layers(reference, quiet=True) as warnings:
-        return inspect_remote(reference, platform=args.text("platform"), progress=warnings)
+
+def _opened(path: str) -> BinaryIO:
+    try:
+        return open(path, "wb")
+    except OSError as error:
+        raise Denied(f"cannot write {path}: {(error.strerror or '').lower()}") from error
 
 
 class _Progress:
@@ -230,32 +190,22 @@ class _Progress:
             sys.stderr.flush()
 
 
-def size(size_bytes: int) -> str:
-    """A size as Docker prints it: three digits, powers of 1000."""
-    value = float(size_bytes)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.3g}{unit}"
-        value /= 1000
-    return f"{value:.3g}TB"
-
-
-def _short(image: Image) -> str:
-    return image.id.removeprefix("sha256:")[:12]
-
-
-_SUBCOMMANDS: dict[str, tuple[Command, Callable[[Engine, Args], None]]] = {
+_SUBCOMMANDS: dict[str, tuple[Command, Action]] = {
     "pull": (PULL, pull),
     "push": (PUSH, push),
     "bootstrap": (BOOTSTRAP, _bootstrap),
     "build": (build_image.COMMAND, lambda _engine, _args: None),
     "load": (LOAD, _load),
+    "save": (SAVE, _save),
     "import": (IMPORT, _import),
-    "ls": (LS, _ls),
-    "list": (LS, _ls),
-    "rm": (RM, _rm),
-    "inspect": (INSPECT, _inspect),
+    "ls": (image_list.LS, image_list.ls),
+    "list": (image_list.LS, image_list.ls),
+    "inspect": (image_list.INSPECT, image_list.inspect),
+    "history": (image_list.HISTORY, image_list.show_history),
+    "tag": (image_list.TAG, image_list.tag),
+    "rm": (image_list.RM, image_list.rm),
+    "prune": (image_list.PRUNE, image_list.prune),
 }
 
-SUBCOMMANDS = (PULL, PUSH, BOOTSTRAP, build_image.COMMAND, LOAD, IMPORT, LS, RM, INSPECT)
+SUBCOMMANDS = tuple(dict.fromkeys(command for command, _ in _SUBCOMMANDS.values()))
 """For the reference."""

@@ -67,12 +67,13 @@ def _dangling(_store: ImageStore, value: str) -> Test:
 
 
 def _reference(_store: ImageStore, value: str) -> Test:
-    def test(image: Image) -> bool:
-        names = [Reference.parse(tag) for tag in image.tags]
-        shown = [text for name in names for text in (name.familiar, name.familiar.rpartition(":")[0], str(name))]
-        return any(_matches(text, value) for text in shown)
+    return lambda image: any(matches_reference(tag, value) for tag in image.tags)
 
-    return test
+
+def matches_reference(tag: str, pattern: str) -> bool:
+    """Whether a name is meant by a pattern with or without a tag, short or in full."""
+    name = Reference.parse(tag)
+    return any(_matches(text, pattern) for text in (name.familiar, name.familiar.rpartition(":")[0], str(name)))
 
 
 def _matches(name: str, pattern: str) -> bool:

@@ -24,7 +24,7 @@ from engine.images.layers import LayerDirectory, Unpacked, full_disk_explained, 
 from engine.images.leases import Lease, live_leases, locked
 from engine.images.partial import KEPT_S, PartialBlob, clear_partial, partial_blob
 from engine.images.reference import Reference, is_digest
-from engine.images.tree import remove_tree
+from engine.images.tree import disk_usage, remove_tree
 from engine.paths import Paths
 from engine.state import State
 from engine.types import Image
@@ -397,7 +397,7 @@ class ImageStore:
             trash = self.layers.abandoned(lambda owner: owner in leases)
             trash += [self.layers.trash(diff_id) for diff_id in self.layers.all() if diff_id not in used]
         for directory in trash:
-            freed += _disk_usage(directory)
+            freed += disk_usage(directory)
             remove_tree(directory)
         return freed
 
@@ -692,11 +692,3 @@ def _digest(data: bytes) -> str:
 
 def _short(digest: str | None) -> str:
     return (digest or "").removeprefix("sha256:")[:_SHORT_ID]
-
-
-def _disk_usage(directory: str) -> int:
-    total = 0
-    for path, _, files in os.walk(directory):
-        for name in files:
-            total += os.lstat(os.path.join(path, name)).st_blocks * 512
-    return total

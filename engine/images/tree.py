@@ -59,12 +59,21 @@ def _move_up(source: int, name: str, top: int, serial: Iterator[int]) -> None:
 
 
 def disk_usage(directory: str) -> int:
-    """The bytes that a tree takes on its disk; what goes away meanwhile does not count."""
+    """The bytes that a tree takes on its disk, a file with several names once; what is not there, or goes meanwhile, takes none."""
     total = 0
-    for _, _, files, fd in os.fwalk(directory, follow_symlinks=False):
-        for name in files:
-            try:
-                total += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
-            except FileNotFoundError:
-                continue
+    seen: set[tuple[int, int]] = set()
+    try:
+        for _, _, files, fd in os.fwalk(directory, follow_symlinks=False):
+            for name in files:
+                try:
+                    found = os.stat(name, dir_fd=fd, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if found.st_nlink > 1:
+                    if (found.st_dev, found.st_ino) in seen:
+                        continue
+                    seen.add((found.st_dev, found.st_ino))
+                total += found.st_blocks * 512
+    except FileNotFoundError:
+        pass
     return total
