@@ -130,7 +130,8 @@ def report(contenders: list[Contender], services: int, rounds: int) -> str:
             cells.append(f"**{ours.median(step) / theirs.median(step):.2f}**")
             cells.append(f"≤ {TARGETS[step]:g}" if step in TARGETS else "")
         rows.append(f"| {step} | {' | '.join(cells)} |")
-    machine = f"{os.cpu_count()} CPUs, Linux {platform.release().split("-")[0]}, Python {platform.python_version()}"
+    kernel = platform.release().partition("-")[0]
+    machine = f"{os.cpu_count()} CPUs, Linux {kernel}, Python {platform.python_version()}"
     head = f"{date.today()}, {machine}: median of {rounds} rounds (fastest–slowest), turn about."
     return head + "\n\n" + "\n".join(rows) + "\n"
 
