@@ -22,8 +22,10 @@ from compose.plan import (
     CreateNetwork,
     CreateVolume,
     Operation,
+    PauseContainer,
     Plan,
     PullImage,
+    PushImage,
     RemoveContainer,
     RemoveImage,
     RemoveNetwork,
@@ -31,6 +33,7 @@ from compose.plan import (
     RenameContainer,
     StartContainer,
     StopContainer,
+    UnpauseContainer,
 )
 from compose.readiness import judge
 from engine.errors import Conflict, NotFound, TimedOut, UmiakError
@@ -225,6 +228,21 @@ class _Run:
                 raise
             self.tell(operation, "pull", action.reference, "warning", message=f"{error.message}; building it instead")
 
+    def push(self, operation: Operation, action: PushImage) -> None:
+        def progress(transfer: Transfer) -> None:
+            data = {"layer": transfer.id, "done": transfer.done, "total": transfer.total, "text": transfer.message}
+            self.tell(operation, "push", action.reference, f"step {transfer.state}", **data)
+
+        def act() -> None:
+            self.engine.push(action.reference, progress=progress)
+
+        try:
+            self.step(operation, "push", action.reference, "pushing", "pushed", act)
+        except UmiakError as error:
+            if action.required or self.failure is not None:
+                raise
+            self.tell(operation, "push", action.reference, "warning", message=error.message)
+
     def create_network(self, operation: Operation, action: CreateNetwork) -> None:
         name = action.spec.name
         self.step(operation, "network", name, "creating", "created", lambda: self.engine.create_network(action.spec))
@@ -262,6 +280,14 @@ class _Run:
     def stop_container(self, operation: Operation, action: StopContainer) -> None:
         act = _unless_gone(self.engine.stop_container, action.name, timeout_s=action.timeout_s)
         self.step(operation, "container", action.name, "stopping", "stopped", act)
+
+    def pause_container(self, operation: Operation, action: PauseContainer) -> None:
+        act = lambda: self.engine.pause_container(action.name)  # noqa: E731
+        self.step(operation, "container", action.name, "pausing", "paused", act)
+
+    def unpause_container(self, operation: Operation, action: UnpauseContainer) -> None:
+        act = lambda: self.engine.unpause_container(action.name)  # noqa: E731
+        self.step(operation, "container", action.name, "unpausing", "unpaused", act)
 
     def remove_container(self, operation: Operation, action: RemoveContainer) -> None:
         act = _unless_gone(self.engine.remove_container, action.name, volumes=action.volumes)
@@ -420,6 +446,7 @@ def _unless_gone(act: Callable[..., object], *args: Any, **options: Any) -> Call
 _ACTIONS: Mapping[type, Callable[[_Run, Operation, Any], None]] = {
     BuildImage: _Run.build,
     PullImage: _Run.pull,
+    PushImage: _Run.push,
     CreateNetwork: _Run.create_network,
     RemoveNetwork: _Run.remove_network,
     CreateVolume: _Run.create_volume,
@@ -429,6 +456,8 @@ _ACTIONS: Mapping[type, Callable[[_Run, Operation, Any], None]] = {
     RenameContainer: _Run.rename_container,
     StartContainer: _Run.start_container,
     StopContainer: _Run.stop_container,
+    PauseContainer: _Run.pause_container,
+    UnpauseContainer: _Run.unpause_container,
     RemoveContainer: _Run.remove_container,
     AwaitContainer: _Run.await_container,
 }

@@ -9,6 +9,7 @@ from compose import labels
 from compose.plan import (
     AwaitContainer,
     Condition,
+    PauseContainer,
     Plan,
     PlanBuilder,
     RemoveContainer,
@@ -17,6 +18,7 @@ from compose.plan import (
     RemoveVolume,
     StartContainer,
     StopContainer,
+    UnpauseContainer,
 )
 from engine.types import ContainerInfo, NetworkInfo, VolumeInfo
 
@@ -103,6 +105,37 @@ def stop(project: str, containers: Iterable[ContainerInfo], *, timeout_s: float 
     """Stop what runs, dependents before what they depend on."""
     builder = PlanBuilder(project)
     dict(_stop_each(builder, _Services.of(containers), timeout_s, "asked for"))
+    return builder.plan()
+
+
+def pause(project: str, containers: Iterable[ContainerInfo]) -> Plan:
+    """Freeze what runs, all at once."""
+    builder = PlanBuilder(project)
+    for one in containers:
+        if one.status.state == "running":
+            builder.add(_resource(one), PauseContainer(one.name), "asked for")
+    return builder.plan()
+
+
+def unpause(project: str, containers: Iterable[ContainerInfo]) -> Plan:
+    """Let what is frozen go on, all at once."""
+    builder = PlanBuilder(project)
+    for one in containers:
+        if one.status.state == "paused":
+            builder.add(_resource(one), UnpauseContainer(one.name), "asked for")
+    return builder.plan()
+
+
+def remove(project: str, containers: Iterable[ContainerInfo], *, stop: bool = False, volumes: bool = False) -> Plan:
+    """Remove what does not run; with `stop` also what does, dependents before what they depend on."""
+    builder = PlanBuilder(project)
+    known = _Services.of(containers)
+    stops = dict(_stop_each(builder, known, None, "asked for")) if stop else {}
+    for name in reversed(known.containers):
+        for one in known.containers[name]:
+            if one.name in stops or one.status.state not in RUNNING:
+                after = [stops.get(one.name)]
+                builder.add(_resource(one), RemoveContainer(one.name, volumes=volumes), "asked for", after=after)
     return builder.plan()
 
 

@@ -202,6 +202,92 @@ class Orchestrator:
             self.sink(Event("container", "killed", container.name, project, service, {"signal": signal}))
         return killed
 
+    def pause(self, project: str, services: Sequence[str] = ()) -> Plan:
+        """Freeze what runs."""
+        from compose import lifecycle
+
+        with self._locked(project):
+            plan = lifecycle.pause(project, self.containers(project, services))
+            self._execute(plan)
+        return plan
+
+    def unpause(self, project: str, services: Sequence[str] = ()) -> Plan:
+        """Let what is frozen go on."""
+        from compose import lifecycle
+
+        with self._locked(project):
+            plan = lifecycle.unpause(project, self.containers(project, services))
+            self._execute(plan)
+        return plan
+
+    def remove(self, project: str, services: Sequence[str] = (), *, stop: bool = False, volumes: bool = False) -> Plan:
+        """Remove containers that do not run; with `stop` also those that do, with `volumes` their anonymous volumes too."""
+        from compose import lifecycle
+
+        with self._locked(project):
+            found = self.containers(project, services, stopped=True)
+            plan = lifecycle.remove(project, found, stop=stop, volumes=volumes)
+            self._execute(plan)
+        return plan
+
+    def pull(
+        self,
+        desired: Desired,
+        services: Sequence[str] = (),
+        *,
+        include_deps: bool = False,
+        ignore_failures: bool = False,
+        ignore_buildable: bool = False,
+        policy: str = "always",
+    ) -> Plan:
+        """Fetch the images of services from their registries; `policy` "missing" leaves out those that are here."""
+        from compose.registry import pulls
+
+        chosen = self._chosen(desired, services, include_deps=include_deps)
+        plan = pulls(
+            desired,
+            chosen,
+            here=frozenset(self._images_here(desired, chosen)) if policy == "missing" else frozenset(),
+            ignore_failures=ignore_failures,
+            ignore_buildable=ignore_buildable,
+        )
+        self._execute(plan, desired)
+        return plan
+
+    def push(
+        self,
+        desired: Desired,
+        services: Sequence[str] = (),
+        *,
+        include_deps: bool = False,
+        ignore_failures: bool = False,
+    ) -> Plan:
+        """Send the images that services build to their registries."""
+        from compose.registry import pushes
+
+        chosen = self._chosen(desired, services, include_deps=include_deps)
+        plan = pushes(desired, chosen, ignore_failures=ignore_failures)
+        self._execute(plan, desired)
+        return plan
+
+    def _chosen(self, desired: Desired, services: Sequence[str], *, include_deps: bool) -> list[str]:
+        """The services named (none: all), with `include_deps` also what they need, in the file's order."""
+        from compose.verdicts import check_service, with_dependencies
+
+        for name in services:
+            check_service(desired, name)
+        wanted = with_dependencies(desired, services) if include_deps else set(services)
+        return [name for name in desired.services if not services or name in wanted]
+
+    def _images_here(self, desired: Desired, services: Sequence[str]) -> Iterator[str]:
+        for name in services:
+            reference = desired.services[name].image
+            try:
+                self.engine.images.resolve(reference)
+            except NotFound:
+                continue
+            yield reference
+
     def containers(
         self, project: str, services: Sequence[str] = (), *, stopped: bool = False, one_off: bool = False
     ) -> list[ContainerInfo]:

@@ -76,6 +76,14 @@ class PullImage:
 
 
 @dataclass(frozen=True, slots=True)
+class PushImage:
+    """Send an image to its registry. Where it is not `required`, a failure is only a warning."""
+
+    reference: str
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class CreateNetwork:
     """Make a network."""
 
@@ -134,6 +142,20 @@ class StopContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseContainer:
+    """Freeze a container's processes."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnpauseContainer:
+    """Let a frozen container go on."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveContainer:
     """Remove a stopped container, with its anonymous volumes if `volumes`."""
 
@@ -162,6 +184,7 @@ class AwaitContainer:
 Action = (
     BuildImage
     | PullImage
+    | PushImage
     | CreateNetwork
     | RemoveNetwork
     | CreateVolume
@@ -170,6 +193,8 @@ Action = (
     | CreateContainer
     | StartContainer
     | StopContainer
+    | PauseContainer
+    | UnpauseContainer
     | RemoveContainer
     | RenameContainer
     | AwaitContainer

@@ -21,6 +21,7 @@ VERSION = 1
 Kind = Literal[
     "plan",
     "pull",
+    "push",
     "build",
     "network",
     "volume",
@@ -64,7 +65,7 @@ class Event:
         """The key that `name` gets in JSON: what the subject is."""
         if self.kind in ("network", "volume"):
             return self.kind
-        return "image" if self.kind in ("build", "pull") else "container"
+        return "image" if self.kind in ("build", "pull", "push") else "container"
 
 
 Sink = Callable[[Event], None]

@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 
 STILL_WAITING_S = 10.0
 
-_NOUNS = {"container": "Container", "network": "Network", "volume": "Volume", "build": "Image", "pull": "Image"}
+_NOUNS = {
+    "container": "Container",
+    "network": "Network",
+    "volume": "Volume",
+    "build": "Image",
+    "pull": "Image",
+    "push": "Image",
+}
 
 
 class Plain:
@@ -71,7 +78,7 @@ def line_of(event: Event) -> str:
         return f"warning: {message}"
     if event.kind == "build" and event.state.startswith("step "):
         return _build_line(event)
-    if event.kind == "pull" and event.state.startswith("step "):
+    if event.kind in ("pull", "push") and event.state.startswith("step "):
         return f" Image {event.name}  {event.data['text']}" if event.state == "step retrying" else ""
     if event.kind not in _NOUNS or not event.state or event.state == "prepared":
         return ""

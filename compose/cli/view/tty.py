@@ -26,9 +26,29 @@ if TYPE_CHECKING:
 FRAME_S = 0.1
 CLOCK_FRAMES = 5
 
-_NOUNS = {"container": "Container", "network": "Network", "volume": "Volume", "build": "Image", "pull": "Image"}
+_NOUNS = {
+    "container": "Container",
+    "network": "Network",
+    "volume": "Volume",
+    "build": "Image",
+    "pull": "Image",
+    "push": "Image",
+}
 _ACTIVE = frozenset(
-    {"creating", "starting", "stopping", "removing", "waiting", "building", "pulling", "recreate", "prepared"}
+    {
+        "creating",
+        "starting",
+        "stopping",
+        "removing",
+        "waiting",
+        "building",
+        "pulling",
+        "pushing",
+        "pausing",
+        "unpausing",
+        "recreate",
+        "prepared",
+    }
 )
 _SYMBOLS = {"active": "◐", "done": "✓", "failed": "✗", "skipped": "‖"}
 _ASCII = {"active": "~", "done": "+", "failed": "x", "skipped": "="}
@@ -116,7 +136,7 @@ class Live:
         now = time.monotonic()
         row = self._row(event, now)
         message = printable(str(event.data.get("message", ""))).split("\n")[0]
-        if event.kind == "pull" and event.state.startswith("step "):
+        if event.kind in ("pull", "push") and event.state.startswith("step "):
             row.detail = row.take_transfer(event)
             return
         if event.state.startswith("step "):
