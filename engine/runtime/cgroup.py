@@ -449,13 +449,22 @@ class CgroupV2(Cgroup):
         """
         available = _read(f"{directory}/cgroup.controllers").split()
         enabled = _read(f"{directory}/cgroup.subtree_control").split()
-        for controller in _V2_CONTROLLERS:
-            if controller in available and controller not in enabled:
-                try:
-                    _write(f"{directory}/cgroup.subtree_control", f"+{controller}")
-                except OSError as error:
-                    if error.errno == errno.EBUSY:
-                        self._refused[controller] = directory
+        wanted = [name for name in _V2_CONTROLLERS if name in available and name not in enabled]
+        if not wanted:
+            return
+        # All at once: a cgroup with processes would take the cpu controller alone, and make its children threads' cgroups.
+        try:
+            _write(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in wanted))
+            return
+        except OSError as error:
+            if error.errno in _NO_INTERNAL_PROCESSES:
+                self._refused |= dict.fromkeys(wanted, directory)
+                return
+        for name in wanted:
+            try:
+                _write(f"{directory}/cgroup.subtree_control", f"+{name}")
+            except OSError:
+                continue
 
     def _apply(self, resources: Mapping[str, Any]) -> None:
         self._apply_memory(resources.get("memory") or {})

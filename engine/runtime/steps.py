@@ -225,13 +225,14 @@ class SetRlimits(Step):
 
     def _add(self, name: str, soft: int, hard: int, can_raise: bool) -> None:
         number = self.NUMBERS.index(name)
-        if not can_raise:
-            ceiling = process.prlimit(0, number)[1]
-            if _is_above(hard, ceiling):
-                self.warnings.append(
-                    f"ulimit {name.lower()} is {ceiling}, the host's hard limit, instead of {_shown(hard)}"
-                )
-                hard = ceiling
+        ceiling = -1 if can_raise else process.prlimit(0, number)[1]
+        if name == "NOFILE" and can_raise:
+            ceiling = _most_files()
+        if _is_above(hard, ceiling):
+            self.warnings.append(
+                f"ulimit {name.lower()} is {ceiling}, the host's hard limit, instead of {_shown(hard)}"
+            )
+            hard = ceiling
         if _is_above(soft, hard):
             soft = hard
         self.limits.append((number, soft, hard))
@@ -242,6 +243,15 @@ class SetRlimits(Step):
     def execute(self, _setup: Setup) -> None:
         for number, soft, hard in self.limits:
             process.prlimit(0, number, (soft, hard))
+
+
+def _most_files() -> int:
+    """Return what nobody can raise RLIMIT_NOFILE above, whatever the capabilities. See proc(5), /proc/sys/fs/nr_open."""
+    try:
+        with open("/proc/sys/fs/nr_open", "rb") as file:
+            return int(file.read())
+    except FileNotFoundError:
+        return -1
 
 
 def _limit(value: int) -> int:

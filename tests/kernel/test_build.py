@@ -35,7 +35,8 @@ IN_CHROOT = """
 set -e
 target=$1 options=$2 user=$3 cwd=$4
 shift 4
-mount -t overlay overlay -o "$options" "$target"
+# By mount(2): a string of the newer interface, which newer versions of this command use, is 255 bytes at most.
+LIBMOUNT_FORCE_MOUNT2=always mount -t overlay overlay -o "$options" "$target"
 exec chroot --userspec="$user" "$target" /bin/sh -c 'cd "$0" && exec "$@"' "$cwd" "$@"
 """
 

@@ -75,9 +75,17 @@ def test_limits_beyond_the_hosts_are_clamped_with_a_warning(monkeypatch: pytest.
 
 def test_with_the_capability_limits_are_taken_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steps.capabilities, "effective_set", lambda: 1 << 24)
-    limits = SetRlimits([{"type": "RLIMIT_NOFILE", "soft": 2**64 - 1, "hard": 2**64 - 1}])
-    assert limits.limits == [(7, -1, -1)]
+    limits = SetRlimits([{"type": "RLIMIT_NPROC", "soft": 2**64 - 1, "hard": 2**64 - 1}])
+    assert limits.limits == [(6, -1, -1)]
     assert limits.warnings == []
+
+
+def test_nobody_has_more_open_files_than_the_kernel_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps.capabilities, "effective_set", lambda: 1 << 24)
+    monkeypatch.setattr(steps, "_most_files", lambda: 4096)
+    limits = SetRlimits([{"type": "RLIMIT_NOFILE", "soft": 1024, "hard": 2**64 - 1}])
+    assert limits.limits == [(7, 1024, 4096)]
+    assert limits.warnings == ["ulimit nofile is 4096, the host's hard limit, instead of unlimited"]
 
 
 def test_an_unknown_limit_is_refused() -> None:
