@@ -17,10 +17,9 @@ from pathlib import Path
 from tests.vm import qemu
 from tests.vm.image import Disk, disk
 from tests.vm.images import images
-from tests.vm.machines import MACHINES, Machine
+from tests.vm.machines import MACHINES, SCENARIOS, Machine
 
 TIMEOUT_S = 1200.0
-TESTS = ("tests/kernel", "tests/scenarios")
 OPTIONS = ("-v", "-p", "no:cacheprovider", "--durations=15", "--color=no")
 TOOLS = {qemu.QEMU: "qemu-system-x86", "mke2fs": "e2fsprogs", "chroot": "coreutils"}
 SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -45,7 +44,14 @@ def main(arguments: list[str]) -> int:
         def boot(entry: tuple[Machine, Disk]) -> int | None:
             machine, own = entry
             return qemu.run(
-                *(machine, own, image_disk, arguments or [*OPTIONS, *TESTS], _environment(), say.of(machine.name)),
+                *(
+                    machine,
+                    own,
+                    image_disk,
+                    arguments or [*OPTIONS, "tests/kernel", *scenarios(machine)],
+                    _environment(),
+                    say.of(machine.name),
+                ),
                 scratch=Path(scratch),
                 timeout_s=TIMEOUT_S,
             )
@@ -56,6 +62,10 @@ def main(arguments: list[str]) -> int:
         print(f"{machine.name}: {told}")
     print(f"{time.monotonic() - started:.0f} s in all", flush=True)
     return 0 if codes and all(code == 0 for code in codes) else 1
+
+
+def scenarios(machine: Machine) -> list[str]:
+    return [f"tests/scenarios/{name}" for name in SCENARIOS[machine.name]]
 
 
 def _environment() -> dict[str, str]:

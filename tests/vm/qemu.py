@@ -41,7 +41,7 @@ def run(
     write_project(project, arguments, environment)
     result.touch()
     command = [
-        *(QEMU, "-M", "q35", "-accel", "tcg", "-cpu", CPU, "-m", MEMORY, "-smp", "1"),
+        *(QEMU, "-M", "q35", "-accel", "tcg", "-cpu", CPU, "-m", MEMORY, "-smp", "2"),
         *("-nodefaults", "-no-reboot", "-display", "none", "-serial", "stdio", "-serial", f"file:{result}"),
         *("-kernel", str(disk.kernel), "-initrd", str(disk.initrd)),
         *("-append", f"{CONSOLE} umiak.init={machine.init} {SYSTEMD if machine.init == 'systemd' else ''}"),
