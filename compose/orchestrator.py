@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from compose.desired import Desired
     from compose.lifecycle import Remains
     from compose.model.project import Project
+    from compose.oneoff import RunOptions
     from compose.output import Line, Span
     from compose.plan import Plan
     from compose.verdicts import UpOptions
@@ -269,6 +270,50 @@ class Orchestrator:
         plan = pushes(desired, chosen, ignore_failures=ignore_failures)
         self._execute(plan, desired)
         return plan
+
+    def create_one_off(
+        self,
+        desired: Desired,
+        service: str,
+        options: RunOptions,
+        *,
+        no_deps: bool = False,
+        build: bool = False,
+        pull: str | None = None,
+        remove_orphans: bool = False,
+    ) -> ContainerInfo:
+        """Bring up what a service needs, wait for it as its `depends_on` says, and make a container of its own for one run."""
+        from compose import oneoff
+        from compose.verdicts import UpOptions, check_service
+
+        check_service(desired, service)
+        wanted = desired.services[service]
+        needed = tuple(name for name in (*wanted.depends_on, *wanted.shares) if name in desired.services)
+        if needed and not no_deps:
+            self.up(desired, UpOptions(services=needed, remove_orphans=remove_orphans))
+        with self._locked(desired.project):
+            if needed and not no_deps:
+                self._execute(oneoff.waits(desired, wanted, self.containers(desired.project, stopped=True)), desired)
+            self._have_image(desired, service, build=build, pull=pull)
+            for file in desired.files:
+                file.write()
+            image_id = self.engine.images.resolve(wanted.image).id
+            spec = oneoff.specification(desired.project, wanted, options, image_id)
+            networks = [network.spec.name for network in self.engine.networks()]
+            volumes = [volume.spec.name for volume in self.engine.volumes()]
+            self._execute(oneoff.surroundings(desired, spec, networks, volumes), desired)
+            return self.engine.create_container(spec)
+
+    def _have_image(self, desired: Desired, service: str, *, build: bool, pull: str | None) -> None:
+        """Pull or build the image of a service where it is missing or that was asked for."""
+        wanted = desired.services[service]
+        missing = wanted.image not in self._images_here(desired, [service])
+        if wanted.build and (build or (missing and pull != "always")):
+            self.build(desired, [service])
+        elif pull == "always" or (missing and pull != "never" and wanted.pull_policy != "never"):
+            self.pull(desired, [service])
+            if wanted.build and wanted.image not in self._images_here(desired, [service]):
+                self.build(desired, [service])
 
     def _chosen(self, desired: Desired, services: Sequence[str], *, include_deps: bool) -> list[str]:
         """The services named (none: all), with `include_deps` also what they need, in the file's order."""

@@ -40,7 +40,7 @@ def run(context: Context, args: Args) -> int:
     """Print the lines."""
     project = context.project_name()
     now = time.time()
-    span = Span(_tail(args), _moment(args, "since", now), _moment(args, "until", now))
+    span = Span(_tail(args), moment(args, "since", now), moment(args, "until", now))
     with context.engine() as engine:
         found = engine.containers({labels.PROJECT: project})
         services = check_services(context, [c.labels.get(labels.SERVICE, "") for c in found], args.words)
@@ -90,7 +90,7 @@ def _tail(args: Args) -> int | None:
     return int(text)
 
 
-def _moment(args: Args, key: str, now: float) -> float | None:
+def moment(args: Args, key: str, now: float) -> float | None:
     """A point in time: seconds since the epoch, RFC 3339, or a length of time before now."""
     text = args.text(key)
     if text is None:

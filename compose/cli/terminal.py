@@ -13,9 +13,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.runtime.client import ExecSession
+    from engine.runtime.client import AttachSession, ExecSession
 
 PIECE_BYTES = 65536
+DETACH_KEYS = b"\x10\x11"
+"""Ctrl-p, Ctrl-q."""
 LAST_WORDS_MS = 100
 """How long to wait, after the command has ended, for output that is still on its way (a child of its may hold the pipe)."""
 
@@ -31,24 +33,45 @@ def attach(session: ExecSession) -> int:
     return session.wait()
 
 
+def join(session: AttachSession, *, stdin: bool = True) -> int | None:
+    """Take part in a container's own input and output until it ends; return its exit code, None after the detach keys."""
+    sys.stdout.flush()
+    outputs = {session.stdout: 1, session.stderr: 2}
+    if session.tty and stdin and sys.stdin.isatty():
+        with _raw_terminal(session):
+            pump = _Pump(session, outputs, session.stdin, keys=DETACH_KEYS)
+            pump.run()
+    else:
+        pump = _Pump(session, outputs, session.stdin if stdin else -1)
+        pump.run()
+    if pump.detached:
+        session.close()
+        return None
+    return session.wait()
+
+
 class _Pump:
     """Moves bytes. The command's stdin is written without blocking, so that a command that does not read cannot stop its output."""
 
-    def __init__(self, session: ExecSession, outputs: dict[int, int], stdin: int) -> None:
+    def __init__(self, session: ExecSession, outputs: dict[int, int], stdin: int, *, keys: bytes = b"") -> None:
         self._outputs = outputs
+        self._keys = keys
+        self._held = b""
+        self.detached = False
         self._stdin = stdin
         self._session = session
         self._pending = b""
         self._poll = select.poll()
         for fd in (*outputs, session.fileno()):
             self._poll.register(fd, select.POLLIN)
-        os.set_blocking(stdin, False)
-        self._listen_to_stdin(True)
+        if stdin >= 0:
+            os.set_blocking(stdin, False)
+            self._listen_to_stdin(True)
 
     def run(self) -> None:
         """Run until the command has ended and no more output comes."""
         ended = False
-        while self._outputs:
+        while self._outputs and not self.detached:
             ready = self._poll.poll(LAST_WORDS_MS if ended else None)
             if not ready and ended:
                 return
@@ -85,7 +108,23 @@ class _Pump:
         if not self._pending:
             self._close_stdin()
             return
+        if self._keys:
+            self._pending = self._without_keys(self._pending)
         self._feed()
+
+    def _without_keys(self, data: bytes) -> bytes:
+        """Hold back what may become the detach keys; once they are whole, detach."""
+        data = self._held + data
+        self._held = b""
+        before, found, _ = data.partition(self._keys)
+        if found:
+            self.detached = True
+            return before
+        for length in range(len(self._keys) - 1, 0, -1):
+            if data.endswith(self._keys[:length]):
+                self._held = data[-length:]
+                return data[:-length]
+        return data
 
     def _feed(self) -> None:
         try:
@@ -123,6 +162,7 @@ class _Pump:
             self._forget(self._stdin)
             os.close(self._stdin)
             self._stdin = -1
+            self._session.close_stdin()
 
     def _forget(self, fd: int) -> None:
         try:

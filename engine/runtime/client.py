@@ -427,6 +427,9 @@ class ExecSession:
         """Set the size of the command's terminal."""
         self._connection.send(json.dumps({"op": "resize", "rows": rows, "cols": cols}).encode())
 
+    def close_stdin(self) -> None:
+        """Say that our end of its input is closed. The pipe itself says that of a command."""
+
     def close(self) -> None:
         """Close the connection. The command goes on."""
         self._connection.close()
@@ -444,4 +447,7 @@ class AttachSession(ExecSession):
 
     def close_stdin(self) -> None:
         """Say that no more input comes: the container's input ends where it was made for one client."""
-        self._connection.send(json.dumps({"op": "close_stdin"}).encode())
+        try:
+            self._connection.send(json.dumps({"op": "close_stdin"}).encode())
+        except OSError:
+            pass  # it has ended

@@ -7,6 +7,7 @@ alone. It imports only the standard library and `engine.kernel`, as it stays in 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -589,7 +590,14 @@ class Monitor:
     def _open_input(self) -> int:
         if self._console_fd >= 0:
             return os.dup(self._console_fd)
-        return self._output.open_stdin() if self.config["stdin_open"] else -1
+        if not self.config["stdin_open"]:
+            return -1
+        try:
+            return self._output.open_stdin()
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return -1  # the container has closed its input, or has just ended
+            raise
 
     def detach(self, attachment: Attachment, output: Attached) -> None:
         """A client has gone."""

@@ -1,0 +1,45 @@
+"""Commands that act on the containers of services by their labels alone: the project's name, the services, one plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from compose import labels
+from compose.cli import signals
+from compose.cli.context import Context, check_services, print_plan
+from compose.cli.options import Args
+
+if TYPE_CHECKING:
+    from compose.orchestrator import Orchestrator
+    from compose.plan import Plan
+    from engine.types import ContainerInfo
+
+
+def run_by_labels(
+    context: Context, args: Args, title: str, act: Callable[[Orchestrator, str, Sequence[str]], Plan]
+) -> int:
+    """Act on the services named, or all; with --dry-run print the plan."""
+    project = context.project_name()
+    with context.view(title) as view, context.orchestrator(view=view) as orchestrator:
+        known = [c.labels.get(labels.SERVICE, "") for c in orchestrator.containers(project, stopped=True)]
+        services = check_services(context, known, args.words)
+        if args.words and not services:
+            return 0
+        with signals.interruptible():
+            plan = act(orchestrator, project, services)
+    if context.dry_run:
+        print_plan(plan)
+    return 0
+
+
+def containers_of(
+    context: Context, orchestrator: Orchestrator, services: Sequence[str], *, stopped: bool = False
+) -> list[ContainerInfo]:
+    """The containers of the services named, or of all; a service that the project does not have is an error."""
+    project = context.project_name()
+    found = orchestrator.containers(project, stopped=True)
+    chosen = check_services(context, [c.labels.get(labels.SERVICE, "") for c in found], services)
+    if services and not chosen:
+        return []
+    return orchestrator.containers(project, chosen, stopped=stopped)

@@ -1,0 +1,143 @@
+"""`umiak run`: a container of its own for one command of a service, ended with that command's exit code."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING
+
+from compose.cli import signals
+from compose.cli.context import Context
+from compose.cli.exec_ import environment
+from compose.cli.options import Args, Command, Option
+from engine.errors import InvalidInput, NotFound, UmiakError
+
+if TYPE_CHECKING:
+    from compose.oneoff import RunOptions
+    from compose.orchestrator import Orchestrator
+    from engine.types import ContainerInfo
+
+COMMAND = Command(
+    "run",
+    "Run a one-off command of a service",
+    words="SERVICE [COMMAND] [ARG...]",
+    stops_at_word=True,
+    can_run_dry=False,
+    options=[
+        Option("--rm", help="Remove the container when it ends"),
+        Option("-d", "--detach", help="Do not wait for it, and print its ID"),
+        Option("-e", "--env", metavar="KEY=VALUE", many=True, help="Set a variable; repeatable"),
+        Option("--env-from-file", metavar="FILE", many=True, help="Set the variables of a file; repeatable"),
+        Option("-u", "--user", metavar="USER", help="Run as this user (name|uid[:gid])"),
+        Option("-w", "--workdir", metavar="DIR", help="Run in this directory"),
+        Option("-v", "--volume", metavar="SOURCE:TARGET", many=True, help="Mount a path or volume; repeatable"),
+        Option("-p", "--publish", metavar="PORT", many=True, help="Publish a port; repeatable"),
+        Option("-P", "--service-ports", help="Publish the service's ports"),
+        Option("--name", metavar="NAME", help="Name of the container"),
+        Option("--entrypoint", metavar="COMMAND", help="Instead of the image's entrypoint"),
+        Option("-l", "--label", metavar="KEY=VALUE", many=True, help="Set a label; repeatable"),
+        Option("--no-deps", help="Leave out what the service needs"),
+        Option("-T", "--no-TTY", help="Allocate no terminal, even if there is one here"),
+        Option("-i", "--interactive", default="true", help="Pass the input on; --interactive=false for not"),
+        Option("--build", help="Build the image first"),
+        Option("--pull", metavar="POLICY", choices=("always", "missing", "never"), help="always, missing or never"),
+        Option("--use-aliases", help="Answer to the service's names on its networks"),
+        Option("--cap-add", metavar="CAPABILITY", many=True, help="Add a capability; repeatable"),
+        Option("--cap-drop", metavar="CAPABILITY", many=True, help="Drop a capability; repeatable"),
+        Option("-q", "--quiet", help="Show no progress"),
+        Option("--quiet-build", help="Accepted for compatibility", hidden=True),
+        Option("--quiet-pull", help="Accepted for compatibility", hidden=True),
+        Option("--remove-orphans", help="Remove containers of services that are not in the file"),
+        Option("-t", "--tty", help="Accepted for compatibility", hidden=True),
+    ],
+)
+
+
+def run(context: Context, args: Args) -> int:
+    """Start what the service needs, then run the command."""
+    if not args.words:
+        raise InvalidInput("run needs a service", hint="for example: umiak run --rm web sh")
+    service = args.words[0]
+    view_quiet = args.flag("quiet")
+    with context.view("run", quiet=view_quiet) as view, context.orchestrator(warm=True, view=view) as orchestrator:
+        desired = orchestrator.desired(context.project([service]))
+        with signals.interruptible():
+            container = orchestrator.create_one_off(
+                desired,
+                service,
+                _options(args),
+                no_deps=args.flag("no-deps"),
+                build=args.flag("build"),
+                pull=args.text("pull"),
+                remove_orphans=args.flag("remove-orphans"),
+            )
+        view.close()
+        return _run_it(orchestrator, container, args)
+
+
+def _run_it(orchestrator: Orchestrator, container: ContainerInfo, args: Args) -> int:
+    from compose.cli.errors import report
+    from compose.cli.proxy import signals_to
+    from compose.cli.terminal import join
+
+    engine = orchestrator.engine
+    try:
+        if args.flag("detach"):
+            engine.start_container(container.id)
+            print(container.id)
+            return 0
+        with signals_to(engine, container.id):
+            session = engine.attach_container(container.id, start=True, stdin=container.spec.stdin_open)
+            code = join(session, stdin=container.spec.stdin_open)
+    except UmiakError as error:
+        _remove(orchestrator, container, args)
+        return max(report(error), error.exit_code)
+    if code is not None:  # else the user has left it, and it goes on
+        _remove(orchestrator, container, args)
+    return code or 0
+
+
+def _remove(orchestrator: Orchestrator, container: ContainerInfo, args: Args) -> None:
+    if args.flag("rm"):
+        try:
+            orchestrator.engine.remove_container(container.id, force=True, volumes=True)
+        except NotFound:
+            pass
+
+
+def _options(args: Args) -> RunOptions:
+    from compose.oneoff import RunOptions, read_mount, read_port
+
+    _, *command = args.words
+    entrypoint = args.text("entrypoint")
+    is_detached = args.flag("detach")
+    interactive = (not args.given("interactive") or args.flag("interactive")) and not is_detached
+    tty = interactive and not args.flag("no-TTY") and sys.stdin.isatty() and sys.stdout.isatty()
+    return RunOptions(
+        command=tuple(command) or None,
+        entrypoint=None if entrypoint is None else tuple(shlex.split(entrypoint)),
+        name=args.text("name"),
+        environment=_environment(args),
+        labels=dict(text.partition("=")[::2] for text in args.many("label")),
+        user=args.text("user"),
+        working_dir=args.text("workdir"),
+        mounts=tuple(map(read_mount, args.many("volume"))),
+        ports=tuple(map(read_port, args.many("publish"))),
+        service_ports=args.flag("service-ports"),
+        use_aliases=args.flag("use-aliases"),
+        tty=tty,
+        interactive=interactive,
+        cap_add=tuple(args.many("cap-add")),
+        cap_drop=tuple(args.many("cap-drop")),
+    )
+
+
+def _environment(args: Args) -> dict[str, str]:
+    found: dict[str, str] = {}
+    if files := args.many("env-from-file"):
+        from compose.spec.dotenv import load_files
+
+        found |= load_files(files, os.environ, [])
+    given = (environment(text).partition("=") for text in args.many("env"))
+    return found | {key: value for key, _, value in given}
