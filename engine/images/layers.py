@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import os
 import shutil
 import sqlite3
 import struct
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from engine.errors import InvalidInput, Unavailable
 from engine.images.blobs import BlobWriter
 from engine.images.compression import Peeked, Readable, decompressed
 from engine.images.layer import LayerWriter, in_thread
+from engine.images.leases import locked
 from engine.images.tar import Limits
 from engine.images.tree import remove_tree
+from engine.kernel import procfs
+from engine.kernel.files import syncfs
 
+SETTLED_AFTER_S = 60.0
+"""After this long the kernel has written out what was written (vm.dirty_expire_centisecs), so asking for it costs little."""
+_UNSETTLED = "unsettled"
 _TEMPORARY = ".new-"
 _TRASH = ".old-"
 
@@ -34,7 +42,48 @@ class LayerDirectory:
         return os.path.join(self.directory, diff_id.removeprefix("sha256:"), "fs")
 
     def has(self, diff_id: str) -> bool:
-        return os.path.isdir(self.path(diff_id))
+        """Whether a layer is there, whole and on disk or sure to get there."""
+        return os.path.isdir(self.path(diff_id)) and not self._is_doubtful(diff_id)
+
+    def _is_doubtful(self, diff_id: str) -> bool:
+        """Whether the host went down before anyone saw the layer written out: files in it may be empty then.
+
+        Waiting for the disk would double the time of a load. So a layer says in which boot it was made until it is settled.
+        """
+        try:
+            with open(self._marker(diff_id), encoding="ascii") as file:
+                return file.read() != _boot_id()
+        except FileNotFoundError:
+            return False
+
+    def _marker(self, diff_id: str) -> str:
+        return os.path.join(os.path.dirname(self.path(diff_id)), _UNSETTLED)
+
+    def unsettled(self, older_than_s: float = SETTLED_AFTER_S) -> list[str]:
+        """Layers of this boot that nobody has yet seen written out, made so long ago that the kernel will have done it."""
+        before = time.time() - older_than_s
+        found = []
+        for diff_id in self.all():
+            try:
+                if os.stat(self._marker(diff_id)).st_mtime <= before and not self._is_doubtful(diff_id):
+                    found.append(diff_id)
+            except FileNotFoundError:
+                continue
+        return found
+
+    def settle(self, older_than_s: float = SETTLED_AFTER_S) -> None:
+        """See to it that what was extracted some time ago is on disk, so that it outlives a power cut."""
+        layers = self.unsettled(older_than_s)
+        if not layers:
+            return
+        fd = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            syncfs(fd)
+        finally:
+            os.close(fd)
+        for diff_id in layers:
+            with suppress(FileNotFoundError):
+                os.unlink(self._marker(diff_id))
 
     @contextmanager
     def temporary(self, owner: str) -> Iterator[str]:
@@ -66,14 +115,22 @@ class LayerDirectory:
 
     def adopt(self, temporary: str, unpacked: Unpacked, blob: str) -> None:
         """Give a finished temporary directory its place. Where another command was first, its layer stays."""
-        for name, text in (("size", str(unpacked.size_bytes)), ("blob", blob)):
+        for name, text in (("size", str(unpacked.size_bytes)), ("blob", blob), (_UNSETTLED, _boot_id())):
             with open(os.path.join(temporary, name), "x", encoding="ascii") as file:
                 file.write(text)
+        self._clear_doubtful(unpacked.diff_id)
         try:
             os.rename(temporary, os.path.dirname(self.path(unpacked.diff_id)))
         except OSError as error:
             if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
                 raise
+
+    def _clear_doubtful(self, diff_id: str) -> None:
+        """Take a doubtful layer out of the way of a new one. Two commands at once must not take each other's new one."""
+        if self._is_doubtful(diff_id):
+            with locked(os.path.join(self.directory, ".doubt"), exclusive=True):
+                if self._is_doubtful(diff_id):
+                    self.trash(diff_id)
 
     @contextmanager
     def making(self, diff_id: str) -> Iterator[None]:
@@ -105,6 +162,11 @@ class LayerDirectory:
         for name in os.listdir(self.directory):
             if not name.startswith("."):
                 yield f"sha256:{name}"
+
+
+@functools.cache
+def _boot_id() -> str:
+    return procfs.boot_id()
 
 
 def _owner(name: str) -> str:

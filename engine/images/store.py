@@ -104,6 +104,8 @@ class ImageStore:
         overlayfs refuses to mount one directory twice.
         """
         distinct = list(dict.fromkeys(reversed(image.layers)))
+        if self.layers.unsettled():
+            threading.Thread(target=self.layers.settle, name="layer-settler", daemon=True).start()
         return [self.layer_dir(diff_id) for diff_id in reversed(distinct)]
 
     def find_layer(self, diff_id: str) -> LayerRef | None:
@@ -112,7 +114,7 @@ class ImageStore:
         with self._adding():
             row = self.state.row("SELECT blob FROM image_layers WHERE diff_id = ?", (diff_id,))
             size_bytes = self.layers.size_bytes(diff_id)
-            if row is None or size_bytes is None or not self.blobs.has(row["blob"]):
+            if row is None or size_bytes is None or not self.layers.has(diff_id) or not self.blobs.has(row["blob"]):
                 return None
             lease = self._leased_now()
             lease.hold(diff_id)
@@ -179,7 +181,8 @@ class ImageStore:
         """A layer that is here, made from that very blob, held for this command: some image's, or a running command's."""
         with self._adding():
             size_bytes = self.layers.size_bytes(diff_id)
-            if size_bytes is None or not self.blobs.has(blob) or not self.layers.is_from(diff_id, blob):
+            is_here = self.layers.has(diff_id) and self.layers.is_from(diff_id, blob) and self.blobs.has(blob)
+            if size_bytes is None or not is_here:
                 return None
             lease = self._leased_now()
             lease.hold(diff_id)
@@ -426,6 +429,7 @@ class ImageStore:
             self.prepare()
             if self._has_leftovers():
                 self.collect_garbage(keep_downloads=True)
+            self.layers.settle()
             with self._adding(), self._lease_made:
                 self._lease = self._lease or Lease(self._lease_directory)
         return self._lease

@@ -125,3 +125,9 @@ __all__ = [
     "open_in_root",
     "openat2",
 ]
+
+
+def syncfs(fd: int) -> None:
+    """Write out everything of the file system that `fd` is on, and wait for it."""
+    if libc.syncfs(fd) < 0:
+        raise_errno("syncfs")

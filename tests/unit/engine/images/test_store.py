@@ -285,3 +285,43 @@ def test_text_that_no_process_could_be_given_is_refused(store: ImageStore, text:
     config = json.dumps({"config": {"Env": [f"A={text}"]}, "rootfs": {"diff_ids": []}}).encode()
     with pytest.raises(InvalidInput, match="Env is not a list of strings"):
         store.add_image_bytes(config, [])
+
+
+def marker(store: ImageStore, layer: LayerRef) -> Path:
+    return Path(store.layer_dir(layer.diff_id)).with_name("unsettled")
+
+
+def test_a_layer_that_a_power_cut_may_have_emptied_is_extracted_again(store: ImageStore, tmp_path: Path) -> None:
+    layer = add(store, layer_tar())
+    image = store.add_image({}, [layer], ["app:1"])
+    file = Path(store.layer_dir(layer.diff_id), "file")
+    file.write_bytes(b"")
+    marker(store, layer).write_text("an earlier boot")
+    assert not store.layers.has(layer.diff_id)
+    [directory] = open_store(tmp_path).layer_dirs(image)
+    assert Path(directory, "file").read_bytes() == b"content"
+    store.close()
+    store.collect_garbage()
+    assert not [name for name in os.listdir(store.layers.directory) if name.startswith(".old")]
+
+
+def test_loading_again_replaces_a_layer_that_a_power_cut_may_have_emptied(store: ImageStore) -> None:
+    layer = add(store, layer_tar())
+    store.add_image({}, [layer], ["app:1"])
+    Path(store.layer_dir(layer.diff_id), "file").write_bytes(b"")
+    marker(store, layer).write_text("")
+    assert store.find_layer(layer.diff_id) is None
+    again = store.add_layer(io.BytesIO(layer_tar()), diff_id=layer.diff_id)
+    assert Path(store.layer_dir(again.diff_id), "file").read_bytes() == b"content"
+
+
+def test_a_layer_is_settled_once_it_is_surely_written_out(store: ImageStore) -> None:
+    layer = add(store, layer_tar())
+    path = marker(store, layer)
+    store.layers.settle()
+    assert path.exists()
+    os.utime(path, (0, 0))
+    assert store.layers.unsettled() == [layer.diff_id]
+    store.layers.settle()
+    assert not path.exists()
+    assert store.layers.has(layer.diff_id)
