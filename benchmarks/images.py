@@ -221,9 +221,7 @@ def main() -> None:
     arguments = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="umiak-bench-"))
     try:
-        text = compare(
-            base, arguments.megabytes * 1_000_000, arguments.files, arguments.layers, arguments.rounds
-        )
+        text = compare(base, arguments.megabytes * 1_000_000, arguments.files, arguments.layers, arguments.rounds)
     finally:
         leaks.clean(str(base))
         shutil.rmtree(base, ignore_errors=True)
