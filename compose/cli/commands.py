@@ -22,6 +22,8 @@ COMMANDS = {
     "down": "down",
     "events": "events",
     "exec": "exec_",
+    "explain": "explain",
+    "explain-config": "explain_config",
     "export": "export",
     "image": "image",
     "images": "images",

@@ -10,7 +10,9 @@ from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from compose.errors import ComposeError
     from compose.model.project import Project
+    from compose.spec.interpolate import Variable
 
 COMMAND = Command(
     "config",
@@ -24,9 +26,13 @@ COMMAND = Command(
         Option("--volumes", help="Print the volumes"),
         Option("--networks", help="Print the networks"),
         Option("--profiles", help="Print the profiles"),
+        Option("--models", help="Print the language models"),
+        Option("--variables", help="Print the variables that the files use, with their defaults"),
+        Option("--schema", help="Print the JSON Schema of the canonical project"),
         Option("--environment", help="Print the variables that interpolation sees"),
         Option("--hash", metavar="SERVICES", help="Print the hash of services' definitions: a,b or '*'"),
         Option("-o", "--output", metavar="FILE", help="Write to a file"),
+        Option("--relative", help="Print paths relative to the project directory"),
         Option("--redact", help="Hide values whose names say that they are secret"),
         Option("--no-interpolate", help="Leave variables as they are"),
         Option("--no-normalize", help="Do not fill in defaults"),
@@ -38,8 +44,16 @@ COMMAND = Command(
 
 
 def run(context: Context, args: Args) -> int:
-    """Print what was asked for."""
-    text = _text(context, args)
+    """Print what was asked for; with --format json, errors too are JSON, on standard output."""
+    from compose.errors import ComposeError
+
+    try:
+        text = _text(context, args)
+    except ComposeError as error:
+        if args.text("format") != "json" or args.flag("quiet"):
+            raise
+        print(_as_json(error))
+        return 1
     if args.flag("quiet"):
         return 0
     if path := args.text("output"):
@@ -53,9 +67,20 @@ def run(context: Context, args: Args) -> int:
     return 0
 
 
+def _as_json(error: ComposeError) -> str:
+    import json
+
+    errors = getattr(error, "errors", (error,))
+    return json.dumps({"errors": [one.as_dict() for one in errors]}, indent=2, ensure_ascii=False)
+
+
 def _text(context: Context, args: Args) -> str:
     from compose.spec.render import render, render_tree
 
+    if args.flag("schema"):
+        from compose.schema import schema
+
+        return schema()
     flags = {
         "interpolate": not args.flag("no-interpolate"),
         "normalize": not args.flag("no-normalize"),
@@ -63,6 +88,8 @@ def _text(context: Context, args: Args) -> str:
         "check_consistency": not args.flag("no-consistency"),
         "resolve_environment": not args.flag("no-env-resolution"),
     }
+    if args.flag("variables"):
+        return _variables(context, args)
     if args.flag("no-interpolate"):
         from compose.spec.load import load_tree
 
@@ -71,7 +98,38 @@ def _text(context: Context, args: Args) -> str:
     lines = _listed(project, args)
     if lines is not None:
         return "".join(f"{line}\n" for line in lines)
-    return render(project, args.text("format") or "yaml", redact=args.flag("redact"))
+    relative_to = project.working_dir if args.flag("relative") else None
+    return render(project, args.text("format") or "yaml", redact=args.flag("redact"), relative_to=relative_to)
+
+
+def _variables(context: Context, args: Args) -> str:
+    """The variables of all files, as Docker's table or JSON."""
+    import json
+
+    from compose.spec import document
+    from compose.spec.discover import discover
+    from compose.spec.interpolate import variables
+
+    texts = document.Texts()
+    found: dict[str, Variable] = {}
+    for file in discover(context.load_options()).files:
+        for tree in document.parse(document.read(file, texts), file):
+            found |= variables(tree)
+    if args.text("format") == "json":
+        data = {
+            name: {
+                "Name": name,
+                "DefaultValue": variable.default,
+                "PresenceValue": variable.alternate,
+                "Required": variable.is_required,
+            }
+            for name, variable in sorted(found.items())
+        }
+        return json.dumps(data, indent=4, ensure_ascii=False) + "\n"
+    rows = [("NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE")]
+    rows += [(v.name, str(v.is_required).lower(), v.default, v.alternate) for v in found.values()]
+    widths = [max(20, *(len(row[column]) + 3 for row in rows)) for column in range(4)]
+    return "".join("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + "\n" for row in rows)
 
 
 def _listed(project: Project, args: Args) -> list[str] | None:
@@ -85,6 +143,8 @@ def _listed(project: Project, args: Args) -> list[str] | None:
         return sorted(project.volumes)
     if args.flag("networks"):
         return sorted(project.networks)
+    if args.flag("models"):
+        return sorted(project.models)
     if args.flag("profiles"):
         return sorted({profile for service in everything.values() for profile in service.profiles})
     if args.flag("environment"):

@@ -1,6 +1,6 @@
 """How errors look: what could not be done, where in which file, and what to do next.
 
-error: unknown key "port" in service "web"
+error[E012]: unknown key "port" in service "web"
   --> compose.yaml:7:5
  7 |     port: "8080:80"
    |     ^^^^
@@ -48,7 +48,9 @@ def render(error: BaseException, *, colour: bool = False) -> str:
         return "\n".join(render(one, colour=colour) for one in several)
     red, bold, plain = (_RED, _BOLD, _PLAIN) if colour else ("", "", "")
     first, *more = _message(error).split("\n")
-    lines = [f"{red}error{plain}{bold}: {first}{plain}", *more]
+    code = getattr(error, "code", "")
+    shown = f"[{code}]" if isinstance(code, str) and code.startswith("E") else ""
+    lines = [f"{red}error{shown}{plain}{bold}: {first}{plain}", *more]
     place = error.place if isinstance(error, UmiakError) else None
     if place:
         lines += _excerpt(place, colour=colour)

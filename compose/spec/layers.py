@@ -17,6 +17,8 @@ from compose.spec.merge import merge, settle
 from compose.spec.paths import resolve_project
 from compose.spec.validate import validate
 
+_LISTED = ("annotations", "environment", "labels", "sysctls")
+
 
 class Reader:
     """Turns lists of files into merged trees; keeps their texts and what was worth a warning."""
@@ -39,7 +41,7 @@ class Reader:
         count = 0
         for file in files:
             extender = Extender(self, working_dir, environment, file)
-            for layer in self.documents(file, environment, is_first=merged is None):
+            for layer in self.documents(file, environment, merged):
                 extended = extender.apply(layer)
                 base = self._included(extended, working_dir, environment, (*including, file))
                 layer_tree = merge(base, extended, self.texts)
@@ -54,19 +56,36 @@ class Reader:
             raise_all(validate(tree, self.texts))
         return resolve_project(tree, working_dir) if self._resolve_paths else tree
 
-    def documents(self, file: str, environment: Mapping[str, str], *, is_first: bool = True) -> list[Map]:
-        """The documents of one file, each checked and in canonical form."""
+    def documents(self, file: str, environment: Mapping[str, str], base: Map | None = None) -> list[Map]:
+        """The documents of one file, each checked and in canonical form; `base` is what they complete."""
         trees = document.parse(document.read(file, self.texts), file)
         layers: list[Map] = []
         errors: list[ComposeError] = []
         for tree in trees:
             if tree is None and len(trees) > 1:
                 continue
-            layer, problems = self._layer(tree, file, environment, is_partial=not is_first or bool(layers))
+            self._drop_strays(tree, base)
+            layer, problems = self._layer(tree, file, environment, is_partial=base is not None or bool(layers))
             layers.append(layer)
             errors += problems
         raise_all(errors)
         return layers
+
+    def _drop_strays(self, tree: Any, base: Map | None) -> None:
+        """Ignore a number over a mapping of variables, as Docker does (compose-go, override/merge.go), but say so."""
+        services = tree.get("services") if isinstance(tree, Map) else None
+        known = base.get("services") if base is not None else None
+        if not isinstance(services, Map) or not isinstance(known, Map):
+            return
+        for name, service in services.items():
+            before = known.get(name)
+            if not isinstance(service, Map) or not isinstance(before, Map):
+                continue
+            for key in _LISTED:
+                if before.get(key) is not None and isinstance(service.get(key), (int, float)):
+                    message = f"services.{name}.{key} is neither a mapping nor a list and is ignored"
+                    self.warnings.append(Warning(service.value_place(key), message))
+                    del service[key]
 
     def interpolated(self, file: str, environment: Mapping[str, str]) -> list[Any]:
         """The documents of one file with variables replaced, not checked further."""

@@ -47,12 +47,25 @@ _HIDDEN = {
 }
 _CAPITALISED = frozenset(("WeightDevice", "ThrottleDevice"))
 _SECRET_WORDS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "PRIVATE")
+_PATHS = frozenset(("context", "source", "file", "path", "device"))
 REDACTED = "<redacted>"
 
 
-def render(project: Project, format: str = "yaml", *, escape: bool = True, redact: bool = False) -> str:
-    """The project as YAML or JSON text. `redact` hides values whose names say that they are secret."""
+def render(
+    project: Project,
+    format: str = "yaml",
+    *,
+    escape: bool = True,
+    redact: bool = False,
+    relative_to: str | None = None,
+) -> str:
+    """The project as YAML or JSON text.
+
+    `redact` hides values whose names say that they are secret; `relative_to` makes paths in that directory relative to it.
+    """
     data = to_data(project, is_json=format == "json")
+    if relative_to:
+        data = _relative(data, relative_to)
     if redact:
         data = _redact(data)
     text = to_json(data) + "\n" if format == "json" else write(data)
@@ -191,6 +204,20 @@ class _Writer:
         if isinstance(item, tuple):
             return list(item)
         return item if item is None or isinstance(item, (str, int, float)) else self.model(item)
+
+
+def _relative(data: Any, directory: str, name: str = "") -> Any:
+    if isinstance(data, dict):
+        copy = {key: _relative(value, directory, str(key)) for key, value in data.items()}
+        return Sorted(copy) if isinstance(data, Sorted) else copy
+    if isinstance(data, list):
+        return [_relative(item, directory) for item in data]
+    if isinstance(data, str) and name in _PATHS:
+        if data == directory:
+            return "."
+        if data.startswith(f"{directory}/"):
+            return f"./{data[len(directory) + 1 :]}"
+    return data
 
 
 def _redact(data: Any, name: str = "") -> Any:
