@@ -283,8 +283,11 @@ class _JsonSource:
         """What has come since the last look."""
         while self._files:
             yield from self._rest_of(self._files[0])
-            if len(self._files) == 1 and not self._follow_rotation():
-                return
+            if len(self._files) == 1:
+                if not self._follow_rotation():
+                    return
+                # The writer may have added to this one before it turned to the next.
+                yield from self._rest_of(self._files[0])
             self._files.pop(0).close()
 
     def _rest_of(self, file: BinaryIO) -> Iterator[LogRecord]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "attach": "attach_",
     "build": "build",
+    "completion": "completion",
     "config": "config",
     "container": "container",
     "convert": "config",

@@ -31,8 +31,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
-    if "_UMIAK_COMPLETE" in os.environ:
-        return _help([])  # the shell asks for completions
     try:
         options = parse(GLOBAL, argv)
     except HelpAsked:
@@ -44,8 +42,10 @@ def _run(argv: list[str]) -> int:
     name, rest = options.words[0], options.words[1:]
     if name == "help":
         return _help(rest)
-    if name == "completion":
-        return _help(["--show-completion", *rest])
+    if name == "__complete":
+        from compose.cli.completion import complete
+
+        return complete(rest)
     return _run_command(name, rest, options)
 
 

@@ -71,7 +71,7 @@ def go_json(value: Any) -> str:
 def _text(value: Any) -> str:
     """A value as Go prints it."""
     if value is None:
-        return "<nil>"
+        return "<no value>"
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, Mapping):
