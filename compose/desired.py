@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from compose import labels
 from compose.builds import build_of
+from compose.errors import dotted
+from compose.inert import inert
 from compose.mounts import PrivateFile, mounts_of, private_files
 from compose.plan import Build
 from compose.version import VERSION
@@ -33,30 +35,6 @@ from engine.types import (
 if TYPE_CHECKING:
     from compose.model.project import Project
     from compose.model.service import Dependency, Port, Service
-
-NOT_ACTED_ON = (
-    "annotations",
-    "blkio_config",
-    "cpu_count",
-    "cpu_percent",
-    "cpu_rt_period",
-    "cpu_rt_runtime",
-    "credential_spec",
-    "external_links",
-    "gpus",
-    "isolation",
-    "mem_swappiness",
-    "models",
-    "post_start",
-    "pre_start",
-    "pre_stop",
-    "provider",
-    "runtime",
-    "storage_opt",
-    "use_api_socket",
-    "userns_mode",
-)
-"""Service attributes that are read and checked, but have no effect yet."""
 
 _RESTARTS: Mapping[str, Literal["no", "always", "on-failure", "unless-stopped"]] = {
     "no": "no",
@@ -126,6 +104,8 @@ def desired(project: Project, *, private_dir: str, strict_intervals: bool = Fals
     Contents of secrets and configs that are not files of the user's own are to be found below `private_dir`.
     """
     translation = _Translation(project, private_dir, strict_intervals)
+    for path in inert(project):
+        translation.warn(f"{dotted(path)} is not acted on yet", *path)
     services = {name: translation.service(service) for name, service in project.services.items()}
     return Desired(
         project=project.name,
@@ -211,11 +191,6 @@ class _Translation:
 
     def service(self, service: Service) -> DesiredService:
         """Translate one service."""
-        for attribute in NOT_ACTED_ON:
-            if getattr(service, attribute):
-                self.warn(
-                    f"services.{service.name}.{attribute} is not acted on yet", "services", service.name, attribute
-                )
         if service.container_name and service.replicas > 1:
             raise InvalidInput(
                 f'service "{service.name}" cannot have {service.replicas} replicas: it sets container_name',
@@ -247,8 +222,6 @@ class _Translation:
         pools = network.ipam.config
         if len(pools) > 1:
             self.warn(f"networks.{key}: only the first subnet is used", "networks", key, "ipam")
-        if network.enable_ipv6:
-            self.warn(f"networks.{key}.enable_ipv6 is not acted on yet", "networks", key, "enable_ipv6")
         spec = NetworkSpec(
             name=network.name or f"{self.project.name}_{key}",
             driver=network.driver or "bridge",

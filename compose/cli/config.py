@@ -32,6 +32,8 @@ COMMAND = Command(
         Option("--environment", help="Print the variables that interpolation sees"),
         Option("--hash", metavar="SERVICES", help="Print the hash of services' definitions: a,b or '*'"),
         Option("-o", "--output", metavar="FILE", help="Write to a file"),
+        Option("--resolve-image-digests", help="Pin images to the digests that their registries have"),
+        Option("--lock-image-digests", help="Print an override file that pins the images"),
         Option("--relative", help="Print paths relative to the project directory"),
         Option("--redact", help="Hide values whose names say that they are secret"),
         Option("--no-interpolate", help="Leave variables as they are"),
@@ -83,7 +85,7 @@ def _text(context: Context, args: Args) -> str:
         return schema()
     flags = {
         "interpolate": not args.flag("no-interpolate"),
-        "normalize": not args.flag("no-normalize"),
+        "normalize": not (args.flag("no-normalize") or context.options.flag("compatibility")),
         "resolve_paths": not args.flag("no-path-resolution"),
         "check_consistency": not args.flag("no-consistency"),
         "resolve_environment": not args.flag("no-env-resolution"),
@@ -99,7 +101,46 @@ def _text(context: Context, args: Args) -> str:
     if lines is not None:
         return "".join(f"{line}\n" for line in lines)
     relative_to = project.working_dir if args.flag("relative") else None
-    return render(project, args.text("format") or "yaml", redact=args.flag("redact"), relative_to=relative_to)
+    if args.flag("resolve-image-digests") or args.flag("lock-image-digests"):
+        project = _pinned(project)
+    format = args.text("format") or "yaml"
+    if args.flag("lock-image-digests"):
+        return _lock(project, format)
+    return render(
+        project,
+        format,
+        redact=args.flag("redact"),
+        relative_to=relative_to,
+        with_env_files=args.flag("no-env-resolution"),
+    )
+
+
+def _pinned(project: Project) -> Project:
+    """The project with each image's digest, as its registry has it."""
+    from engine.images.registry.remote import inspect_remote
+
+    digests = {
+        image: inspect_remote(image)["Digest"]
+        for image in {service.image for service in project.services.values() if service.image}
+        if "@" not in image
+    }
+    services = {
+        name: service.model_copy(update={"image": f"{service.image}@{digests[service.image]}"})
+        if service.image in digests
+        else service
+        for name, service in project.services.items()
+    }
+    return project.with_services(services)
+
+
+def _lock(project: Project, format: str) -> str:
+    """An override file that names the images alone."""
+    from compose.spec.render import to_json
+    from compose.spec.yamltext import Sorted, write
+
+    images = {name: {"image": service.image} for name, service in project.services.items() if service.image}
+    data = {"services": Sorted(images)}
+    return to_json(data) + "\n" if format == "json" else write(data)
 
 
 def _variables(context: Context, args: Args) -> str:
@@ -155,9 +196,20 @@ def _listed(project: Project, args: Args) -> list[str] | None:
 
 
 def _in_order(project: Project) -> list[str]:
-    from compose import graph
+    """Each service after those it needs, in the order in which Docker's walk meets them."""
+    found: dict[str, None] = {}
+    entered: set[str] = set()
 
-    return graph.order({name: tuple(service.depends_on) for name, service in sorted(project.services.items())})
+    def visit(name: str) -> None:
+        if name in project.services and name not in entered:
+            entered.add(name)
+            for needed in sorted(project.services[name].depends_on):
+                visit(needed)
+            found[name] = None
+
+    for name in sorted(project.services):
+        visit(name)
+    return list(found)
 
 
 def _hashes(project: Project, wanted: str) -> list[str]:

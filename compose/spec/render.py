@@ -32,7 +32,7 @@ _ALWAYS_JSON = {
     "Trigger": ("path", "action", "exec"),
 }
 _HIDDEN = {
-    "Service": frozenset(("name", "env_file", "label_file")),
+    "Service": frozenset(("name", "label_file")),
     "Project": frozenset(
         (
             "working_dir",
@@ -58,12 +58,14 @@ def render(
     escape: bool = True,
     redact: bool = False,
     relative_to: str | None = None,
+    with_env_files: bool = False,
 ) -> str:
     """The project as YAML or JSON text.
 
-    `redact` hides values whose names say that they are secret; `relative_to` makes paths in that directory relative to it.
+    `redact` hides values whose names say that they are secret; `relative_to` makes paths in that directory relative to it;
+    `with_env_files` prints `env_file`, for a project whose env files were not read.
     """
-    data = to_data(project, is_json=format == "json")
+    data = to_data(project, is_json=format == "json", with_env_files=with_env_files)
     if relative_to:
         data = _relative(data, relative_to)
     if redact:
@@ -78,9 +80,9 @@ def render_tree(tree: Map, format: str = "yaml") -> str:
     return to_json(data) + "\n" if format == "json" else write(data)
 
 
-def to_data(project: Project, *, is_json: bool) -> dict[str, Any]:
+def to_data(project: Project, *, is_json: bool, with_env_files: bool = False) -> dict[str, Any]:
     """The project as plain data in Docker's order and with what Docker leaves out left out."""
-    writer = _Writer(is_json)
+    writer = _Writer(is_json, with_env_files)
     data: dict[str, Any] = {"name": project.name}
     sections = ("services", "networks", "volumes", "secrets", "configs")
     # Docker's JSON leaves the models out; programs that read it would not know the key.
@@ -123,8 +125,9 @@ def _ordered(value: Any) -> Any:
 class _Writer:
     """Turns models into plain data; JSON and YAML differ in what they leave out."""
 
-    def __init__(self, is_json: bool) -> None:
+    def __init__(self, is_json: bool, with_env_files: bool = False) -> None:
         self._is_json = is_json
+        self._with_env_files = with_env_files
         self._always = _ALWAYS_JSON if is_json else _ALWAYS
 
     def model(self, model: Any) -> Any:
@@ -135,12 +138,15 @@ class _Writer:
             return model.single or ({key: n for key, n in limits.items() if n} if self._is_json else limits)
         if kind == "FileObject":
             return self._file_object(model)
+        if kind == "EnvFile":
+            settings = {"path": model.path, "required": model.required} | ({"format": f} if (f := model.format) else {})
+            return settings if model.format or not model.required else model.path
         always = self._always.get(kind, ())
         hidden = _HIDDEN.get(kind, frozenset())
         data: dict[str, Any] = {}
         for name, field in type(model).model_fields.items():
             value = getattr(model, name)
-            if name == "extensions" or name in hidden:
+            if name == "extensions" or name in hidden or (name == "env_file" and not self._with_env_files):
                 continue
             if name not in always and self._is_unset(value, field.default, name):
                 continue

@@ -71,3 +71,19 @@ def test_variables_are_listed_as_docker_does(project: Path, capsys: pytest.Captu
     assert json.loads(capsys.readouterr().out) == {
         "TAG": {"Name": "TAG", "DefaultValue": "1", "PresenceValue": "", "Required": False}
     }
+
+
+def test_unread_env_files_are_printed(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["config", "--no-env-resolution"]) == 0
+    text = capsys.readouterr().out
+    assert "    env_file:\n      - " in text
+    assert "K:" not in text
+
+
+def test_services_are_listed_in_dockers_order(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (project / "compose.yaml").write_text(
+        "services:\n  z: {image: a}\n  a: {image: a, depends_on: [m]}\n  m: {image: a, depends_on: [z]}\n"
+        "  b: {image: a}\n  c: {image: a, depends_on: [b]}\n"
+    )
+    assert main(["-f", "compose.yaml", "config", "--services"]) == 0
+    assert capsys.readouterr().out.split() == ["z", "m", "a", "b", "c"]
