@@ -20,15 +20,9 @@ MACHINES = (
     Machine("debian-13", "trixie", "3.13", "systemd"),
 )
 
-SCENARIOS = {
-    "debian-12": ("limits", "isolation", "publish"),
-    "debian-13": ("guestbook/test_guestbook.py::test_the_page_is_served_by_both_replicas", "limits", "killed_monitor"),
-}
-"""Those that a kernel or cgroup v2 can make a difference to. A command takes seconds on an emulated machine, so not all."""
-
 PACKAGES = (
     *("python3", "iproute2", "nftables", "kmod", "procps", "busybox-static", "e2fsprogs"),
-    *("systemd-sysv", "dbus", "crun", "runc"),
+    *("systemd-sysv", "dbus", "crun", "runc", "libarchive-tools", "skopeo"),
 )
 """What the root file system holds beside Debian's required packages."""
 
