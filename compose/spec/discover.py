@@ -188,7 +188,8 @@ def _current_directory() -> str:
 
 def _name_in_file(path: str, environment: Mapping[str, str]) -> str | None:
     """The top-level `name:` of a file, without understanding the rest of it where that can be avoided."""
-    if path == "-":
+    # A pipe can be read only once, and that is the loader's turn.
+    if path == "-" or not os.path.isfile(path):
         return None
     try:
         with open(path, encoding="utf-8-sig") as file:
