@@ -13,13 +13,6 @@ directory="${2:-}"
 
 install() {
     command -v dockerd > /dev/null && return
-    # invoke-rc.d asks this file whether a package may start its service; 101 means no.
-    policy=/usr/sbin/policy-rc.d
-    if [ ! -e "$policy" ]; then
-        trap 'rm -f "$policy"' EXIT
-        printf '#!/bin/sh\nexit 101\n' > "$policy"
-        chmod 755 "$policy"
-    fi
     sh "$(dirname "$0")/../.ci/packages" docker.io iptables iproute2=ip
 }
 
