@@ -15,8 +15,9 @@ from compose import labels
 from compose.builds import build_of
 from compose.errors import dotted
 from compose.inert import inert
-from compose.mounts import PrivateFile, mounts_of, private_files
+from compose.mounts import mounts_of, private_files
 from compose.plan import Build
+from compose.private_files import PrivateFile
 from compose.version import VERSION
 from engine.errors import InvalidInput, Unsupported
 from engine.types import (

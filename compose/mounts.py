@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import posixpath
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from compose.private_files import PrivateFile
 from engine.errors import InvalidInput, Unsupported
 from engine.types import Mount
 
@@ -20,28 +20,6 @@ if TYPE_CHECKING:
 Warn = Callable[..., None]
 
 
-@dataclass(frozen=True, slots=True)
-class PrivateFile:
-    """The content of a secret or config that lies in no file of the user's own, and where it must be for containers to mount."""
-
-    path: str
-    content: str
-    uid: int = 0
-    gid: int = 0
-    mode: int = 0o444
-
-    def write(self) -> None:
-        """Write the file, whole or not at all, in a directory that only we can enter."""
-        os.makedirs(os.path.dirname(self.path), mode=0o700, exist_ok=True)
-        temporary = f"{self.path}.{os.getpid()}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(self.content)
-            os.fchown(descriptor, self.uid, self.gid)
-            os.fchmod(descriptor, self.mode)
-        os.rename(temporary, self.path)
-
-
 def mounts_of(project: Project, service: Service, private_dir: str, warn: Warn) -> tuple[Mount, ...]:
     """All that is mounted into a service's containers, one mount for each target; the service's own win over what it takes."""
     found: dict[str, Mount] = {}
@@ -49,7 +27,7 @@ def mounts_of(project: Project, service: Service, private_dir: str, warn: Warn) 
         *_mounts_from(project, service, warn),
         *_volumes(project, service),
         *map(_tmpfs, service.tmpfs),
-        *_files(project, service, private_dir, warn),
+        *_files(project, service, private_dir),
     ):
         found[mount.target] = mount
     return tuple(found.values())
@@ -59,9 +37,9 @@ def private_files(project: Project, private_dir: str) -> tuple[PrivateFile, ...]
     """The files that services' secrets and configs need and that must be written first."""
     found = {}
     for service in project.services.values():
-        for _, reference, source in _references(project, service):
+        for _, _, source in _references(project, service):
             if source.file is None and source.content is not None:
-                file = _private_file(private_dir, reference, source.content)
+                file = _private_file(private_dir, source.content)
                 found[file.path] = file
     return tuple(found.values())
 
@@ -140,7 +118,7 @@ def _mounts_from(project: Project, service: Service, warn: Warn) -> Iterator[Mou
                 yield replace(mount, read_only=mount.read_only or mode == "ro")
 
 
-def _files(project: Project, service: Service, private_dir: str, warn: Warn) -> Iterator[Mount]:
+def _files(project: Project, service: Service, private_dir: str) -> Iterator[Mount]:
     for kind, reference, source in _references(project, service):
         path = ("services", service.name, kind)
         if source.external or (source.file is None and source.content is None):
@@ -153,13 +131,30 @@ def _files(project: Project, service: Service, private_dir: str, warn: Warn) -> 
                 hint="give it a file, content or environment at the top level",
                 place=str(place) if place else None,
             )
+        options = _ownership(project, path, reference)
+        target = _file_target(kind, reference)
         if source.file is None:
-            host_path = _private_file(private_dir, reference, source.content or "").path
+            yield Mount("file", target, _private_file(private_dir, source.content or "").path, True, options)
+        elif options:
+            yield Mount("file", target, source.file, True, options)
         else:
-            host_path = source.file
-            if reference.uid or reference.gid or reference.mode is not None:
-                warn(f"{kind} {reference.source}: uid, gid and mode of a file are the file's own", *path)
-        yield Mount("bind", _file_target(kind, reference), host_path, True, {"create_host_path": False})
+            yield Mount("bind", target, source.file, True, {"create_host_path": False})
+
+
+def _ownership(project: Project, path: tuple[str, ...], reference: FileReference) -> dict[str, int]:
+    """Owner, group and mode asked for; none of them leaves the user's own file as it is."""
+    found = {} if reference.mode is None else {"mode": reference.mode & 0o7777}
+    for name, value in (("uid", reference.uid), ("gid", reference.gid)):
+        if value and not value.isdecimal():
+            place = project.place(path)
+            raise InvalidInput(
+                f'{path[-1].removesuffix("s")} "{reference.source}": {name} "{value}" is not a number',
+                hint="write the number: names differ from image to image",
+                place=str(place) if place else None,
+            )
+        if value:
+            found[name] = int(value)
+    return found
 
 
 def _references(project: Project, service: Service) -> Iterator[tuple[str, FileReference, FileObject]]:
@@ -178,13 +173,9 @@ def _file_target(kind: str, reference: FileReference) -> str:
     return f"/run/secrets/{target}" if kind == "secrets" else f"/{target}"
 
 
-def _private_file(private_dir: str, reference: FileReference, content: str) -> PrivateFile:
+def _private_file(private_dir: str, content: str) -> PrivateFile:
     """Where content is kept. The path tells contents apart, so a changed secret is a changed definition."""
-    uid = int(reference.uid) if reference.uid and reference.uid.isdecimal() else 0
-    gid = int(reference.gid) if reference.gid and reference.gid.isdecimal() else 0
-    mode = 0o444 if reference.mode is None else reference.mode & 0o7777
-    digest = hashlib.sha256(f"{uid}:{gid}:{mode}:{content}".encode()).hexdigest()[:32]
-    return PrivateFile(f"{private_dir}/{digest}", content, uid, gid, mode)
+    return PrivateFile(f"{private_dir}/{hashlib.sha256(content.encode()).hexdigest()[:32]}", content)
 
 
 def _present(**options: Any) -> dict[str, Any]:

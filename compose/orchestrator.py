@@ -48,9 +48,10 @@ class Orchestrator:
     def desired(self, project: Project, *, strict_intervals: bool = False) -> Desired:
         """What a project asks of the engine."""
         from compose.desired import desired
+        from compose.private_files import directory
 
-        directory = self._private_dir(project.name)
-        return desired(project, private_dir=directory, strict_intervals=strict_intervals)
+        private_dir = directory(self.engine.paths.root, project.name)
+        return desired(project, private_dir=private_dir, strict_intervals=strict_intervals)
 
     def plan(self, desired: Desired, options: UpOptions) -> Plan:
         """What `up` would do, and why. Changes nothing."""
@@ -65,9 +66,9 @@ class Orchestrator:
         with self._locked(desired.project):
             plan = self._plan_with_images(desired, options)
             self._warn(plan)
-            for file in desired.files if not self.dry_run else ():
-                file.write()
+            self._write_private_files(desired)
             self._execute(plan, desired, timeout_s=wait_timeout_s)
+            self._forget_private_files(desired.project, desired)
         return plan
 
     def build(self, desired: Desired, services: Sequence[str] = ()) -> Plan:
@@ -139,7 +140,7 @@ class Orchestrator:
             remains = self._remains(project, volumes=volumes, images=images)
             plan = tear_down(remains, volumes=volumes, timeout_s=timeout_s)
             self._execute(plan)
-            self._remove_private_files(project)
+            self._forget_private_files(project)
         return plan
 
     def _remains(self, project: str, *, volumes: bool, images: str | None) -> Remains:
@@ -295,8 +296,7 @@ class Orchestrator:
             if needed and not no_deps:
                 self._execute(oneoff.waits(desired, wanted, self.containers(desired.project, stopped=True)), desired)
             self._have_image(desired, service, build=build, pull=pull)
-            for file in desired.files:
-                file.write()
+            self._write_private_files(desired)
             image_id = self.engine.images.resolve(wanted.image).id
             spec = oneoff.specification(desired.project, wanted, options, image_id)
             networks = [network.spec.name for network in self.engine.networks()]
@@ -411,12 +411,17 @@ class Orchestrator:
         with project_lock(self.engine.paths.run, project, waiting):
             yield
 
-    def _private_dir(self, project: str) -> str:
-        return f"{self.engine.paths.run}/projects/{project}.files"
+    def _write_private_files(self, desired: Desired) -> None:
+        for file in desired.files if not self.dry_run else ():
+            file.write()
 
-    def _remove_private_files(self, project: str) -> None:
-        import shutil
+    def _forget_private_files(self, project: str, desired: Desired | None = None) -> None:
+        """Forget contents that are not desired and that no container was made with."""
+        from compose.private_files import directory, forget, kept
 
-        if self.dry_run:
+        place = directory(self.engine.paths.root, project)
+        wanted = {file.path for file in desired.files} if desired else set()
+        if self.dry_run or not kept(place) - wanted:
             return
-        shutil.rmtree(self._private_dir(project), ignore_errors=True)
+        containers = self.engine.containers({labels.PROJECT: project})
+        forget(place, wanted | {m.source for one in containers for m in one.spec.mounts if m.type == "file"})

@@ -420,7 +420,7 @@ class Containers:
             argv=tuple(json.loads(row["argv"])),
             layer_dirs=layer_dirs,
             rootfs=rootfs,
-            mounts=self._mounts(spec, json.loads(row["volumes"]), layer_dirs),
+            mounts=self._mounts(row["id"], spec, json.loads(row["volumes"]), layer_dirs),
             endpoints=endpoints,
             netns=self._netns(row["id"], spec),
             services=self._networks.services(row["id"], endpoints, spec.ports, **dns),
@@ -455,15 +455,16 @@ class Containers:
                     self._ensured.add(network.id)
 
     def _mounts(
-        self, spec: ContainerSpec, volumes: Mapping[str, str], layer_dirs: Sequence[str]
+        self, container_id: str, spec: ContainerSpec, volumes: Mapping[str, str], layer_dirs: Sequence[str]
     ) -> list[dict[str, Any]]:
         """The requested mounts and the image's volumes, parents before what lies in them."""
         prepared: dict[str, dict[str, Any]] = {}
+        private_dir = f"{self._paths.container_run(container_id)}/files"
         for mount in spec.mounts:
             target = os.path.normpath(mount.target)
             source = volumes.get(target, mount.source) if mount.type == "volume" else mount.source
             named = Mount(mount.type, target, source, mount.read_only, mount.options)
-            prepared[target] = self._volumes.prepare(named, layer_dirs)
+            prepared[target] = self._volumes.prepare(named, layer_dirs, private_dir=private_dir)
         for target, name in volumes.items():
             if target not in prepared:
                 prepared[target] = self._volumes.prepare(Mount("volume", target, name), layer_dirs)

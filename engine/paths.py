@@ -60,7 +60,7 @@ class Paths:
         return f"{self.root}/containers/{container_id}"
 
     def container_run(self, container_id: str) -> str:
-        """A container's passing directory: `status.json`, `lock`, `control.sock`, FIFOs, `hosts`, `hostname`, `resolv.conf`."""
+        """A container's passing directory: `status.json`, `lock`, `control.sock`, FIFOs, `hosts`, `files/`…"""
         return f"{self.run}/containers/{container_id}"
 
     def netns(self, container_id: str) -> str:

@@ -95,10 +95,10 @@ class VolumeDriver(Protocol):
     def get(self, name: str) -> VolumeInfo:
         """One volume. Raise NotFound."""
 
-    def prepare(self, mount: Mount, layer_dirs: Sequence[str]) -> dict[str, Any]:
+    def prepare(self, mount: Mount, layer_dirs: Sequence[str], *, private_dir: str = "") -> dict[str, Any]:
         """Turn a mount into one entry of an OCI `mounts` list: make bind sources, populate an empty volume from the image.
 
-        `layer_dirs` are the image's layers, lowest first.
+        `layer_dirs` are the image's layers, lowest first; copies for mounts of type "file" go into `private_dir`.
         """
 
 

@@ -61,12 +61,13 @@ class Resources:
 class Mount:
     """One thing mounted into a container.
 
-    `source` is a host path for "bind", a volume name for "volume" ("" makes an anonymous one), unused for "tmpfs".
-    `options` are extra: `{"size": bytes, "mode": int, "uid": int, "gid": int}` for tmpfs, `propagation`,
+    `source` is a host path for "bind", a volume name for "volume" ("" makes an anonymous one), unused for "tmpfs"; for "file" it
+    is a host file of which each start mounts a fresh copy, with the owner and mode that `options` name.
+    `options` are extra: `{"size": bytes, "mode": int, "uid": int, "gid": int}` for tmpfs, all but size for file, `propagation`,
     `create_host_path` (bool), `recursive` for bind, `nocopy` (bool), `subpath` for volume.
     """
 
-    type: Literal["bind", "volume", "tmpfs"]
+    type: Literal["bind", "volume", "tmpfs", "file"]
     target: str
     source: str = ""
     read_only: bool = False

@@ -9,7 +9,7 @@ from engine.errors import InvalidInput
 from engine.paths import Paths
 from engine.state import State
 from engine.types import Mount, VolumeInfo, VolumeSpec
-from volumes import binds, tmpfs
+from volumes import binds, files, tmpfs
 from volumes.local import LocalVolumes
 from volumes.populate import populate
 
@@ -36,12 +36,14 @@ class Volumes:
         """One volume. Raise NotFound."""
         return self._local.get(name)
 
-    def prepare(self, mount: Mount, layer_dirs: Sequence[str]) -> dict[str, Any]:
+    def prepare(self, mount: Mount, layer_dirs: Sequence[str], *, private_dir: str = "") -> dict[str, Any]:
         """Turn a mount into an OCI mount: make what it needs on the host, populate an empty volume from the image."""
         if mount.type == "tmpfs":
             return tmpfs.oci_mount(mount)
         if mount.type == "bind":
             return binds.oci_mount(mount, binds.host_source(mount))
+        if mount.type == "file":
+            return binds.oci_mount(mount, files.place(mount, private_dir))
         if mount.type == "volume":
             return self._prepare_volume(mount, layer_dirs)
         raise InvalidInput(f'cannot mount "{mount.target}": unknown type "{mount.type}"')

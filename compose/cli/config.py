@@ -214,10 +214,11 @@ def _in_order(project: Project) -> list[str]:
 
 def _hashes(project: Project, wanted: str) -> list[str]:
     from compose.desired import desired
+    from compose.private_files import directory
     from compose.verdicts import check_service
     from engine.paths import Paths
 
-    found = desired(project, private_dir=f"{Paths.from_environment().run}/projects/{project.name}.files")
+    found = desired(project, private_dir=directory(Paths.from_environment().root, project.name))
     names = sorted(found.services) if wanted == "*" else wanted.split(",")
     for name in names:
         check_service(found, name)

@@ -181,9 +181,23 @@ def test_secrets_and_configs_are_read_only_files(stack: FakeStack) -> None:
     assert secret == Mount(
         "bind", "/run/secrets/password", str(stack.directory / "password"), True, {"create_host_path": False}
     )
-    assert (config.target, config.read_only) == ("/etc/app.conf", True)
     (file,) = stack.desired().files
-    assert (file.path, file.content, file.uid, file.mode) == (config.source, "a=1", 5, 0o400)
+    assert config == Mount("file", "/etc/app.conf", file.path, True, {"uid": 5, "mode": 0o400})
+    assert file.content == "a=1"
+
+
+def test_a_file_with_an_owner_or_mode_is_copied(stack: FakeStack) -> None:
+    (mount,) = template(
+        stack, "secrets: [{source: s, gid: '7', mode: '0440'}]", "secrets: {s: {file: ./password}}"
+    ).mounts
+    source = str(stack.directory / "password")
+    assert mount == Mount("file", "/run/secrets/s", source, True, {"gid": 7, "mode": 0o440})
+
+
+def test_an_owner_by_name_is_refused_with_its_place(stack: FakeStack) -> None:
+    with pytest.raises(InvalidInput, match='secret "s": uid "postgres" is not a number') as caught:
+        template(stack, "secrets: [{source: s, uid: postgres}]", "secrets: {s: {file: ./password}}")
+    assert "compose.yaml:" in (caught.value.place or "")
 
 
 def test_another_content_is_another_definition(stack: FakeStack) -> None:
@@ -194,12 +208,12 @@ def test_another_content_is_another_definition(stack: FakeStack) -> None:
 def test_a_private_file_is_whole_and_private(tmp_path: Path, stack: FakeStack) -> None:
     service(stack, "configs: [c]", "configs: {c: {content: text}}")
     (file,) = stack.desired().files
-    here = replace(file, path=str(tmp_path / "private" / "x"), uid=-1, gid=-1, mode=0o440)
+    here = replace(file, path=str(tmp_path / "private" / "x"))
     here.write()
     here.write()
     path = tmp_path / "private" / "x"
     assert path.read_text() == "text"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o440
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [entry.name for entry in path.parent.iterdir()] == ["x"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,25 @@ def test_tmpfs_options_are_dockers(volumes: Volumes) -> None:
     assert sized["options"] == ["rw", "nosuid", "nodev", "size=1048576", "mode=1777"]
     with pytest.raises(InvalidInput, match="colour"):
         volumes.prepare(Mount("tmpfs", "/run", options={"colour": "red"}), [])
+
+
+def test_a_file_is_copied_with_its_own_mode_each_time(volumes: Volumes, tmp_path: Path) -> None:
+    source, private = tmp_path / "secret", tmp_path / "private"
+    source.write_text("first")
+    mount = Mount("file", "/run/secrets/s", str(source), True, {"uid": os.getuid(), "gid": os.getgid(), "mode": 0o400})
+    copy = Path(volumes.prepare(mount, [], private_dir=str(private))["source"])
+    assert (copy.read_text(), copy.stat().st_mode & 0o777, private.stat().st_mode & 0o777) == ("first", 0o400, 0o700)
+    source.write_text("second")
+    assert volumes.prepare(mount, [], private_dir=str(private)) == {
+        "destination": "/run/secrets/s",
+        "type": "bind",
+        "source": str(copy),
+        "options": ["rbind", "ro", "rprivate"],
+    }
+    assert copy.read_text() == "second"
+
+
+def test_a_file_that_is_missing_or_a_directory_is_named(volumes: Volumes, tmp_path: Path) -> None:
+    for source, error in ((tmp_path / "none", NotFound), (tmp_path, InvalidInput)):
+        with pytest.raises(error, match=f"cannot mount {source} on /s"):
+            volumes.prepare(Mount("file", "/s", str(source)), [], private_dir=str(tmp_path / "private"))
