@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from compose import labels
+from compose import hooks, labels
 from compose.builds import build_of
 from compose.errors import dotted
 from compose.inert import inert
@@ -181,7 +181,7 @@ class _Translation:
         found |= {
             f"services.{key}.{attribute}": self.place("services", key, attribute)
             for key in self.project.services
-            for attribute in ("image", "command", "ports", "healthcheck")
+            for attribute in ("image", "command", "ports", "healthcheck", "post_start", "pre_stop")
         }
         return {path: place for path, place in found.items() if place}
 
@@ -271,7 +271,7 @@ class _Translation:
             command=service.command,
             entrypoint=service.entrypoint,
             environment=service.environment,
-            labels=service.labels,
+            labels={**service.labels, **hooks.labelled(service)},
             working_dir=service.working_dir,
             user=service.user,
             group_add=service.group_add,

@@ -14,7 +14,7 @@ from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from compose.builds import told
-from compose.failure import not_ready
+from compose.failure import hook_failed, not_ready
 from compose.plan import (
     AwaitContainer,
     BuildImage,
@@ -31,6 +31,7 @@ from compose.plan import (
     RemoveNetwork,
     RemoveVolume,
     RenameContainer,
+    RunHook,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -50,9 +51,12 @@ if TYPE_CHECKING:
     from engine.types import ContainerStatus
 
 PARALLEL = 32
-"""Most operations at a time that do something; waits do not count."""
+"""Most operations at a time that do something; waits and hooks do not count."""
 
 REWATCH_S = 0.05
+
+PATIENT = (AwaitContainer, RunHook)
+"""Actions that wait for what goes on in a container: they hold up no others, and are given up where the rest has failed."""
 
 
 def execute(
@@ -112,9 +116,9 @@ class _Run:
             raise
 
     def _start_ready(self) -> None:
-        busy = sum(not isinstance(operation.action, AwaitContainer) for operation in self.active.values())
+        busy = sum(not isinstance(operation.action, PATIENT) for operation in self.active.values())
         for operation in [one for one in self.waiting if not self.missing[one.id]]:
-            if not isinstance(operation.action, AwaitContainer):
+            if not isinstance(operation.action, PATIENT):
                 if busy >= self.parallel:
                     continue
                 busy += 1
@@ -153,12 +157,12 @@ class _Run:
         return not_ready(self.engine, waits[0].name, f"{message}: still waiting for {', '.join(w.name for w in waits)}")
 
     def _drain(self) -> None:
-        """Let the operations that do something come to their end; waits, builds and pulls are given up."""
+        """Let the operations that do something come to their end; waits, hooks, builds and pulls are given up."""
         for build in self.builds:
             build.cancel()
         for give_up in self.pulls:
             give_up()
-        while any(not isinstance(operation.action, AwaitContainer) for operation in self.active.values()):
+        while any(not isinstance(operation.action, PATIENT) for operation in self.active.values()):
             self._take_in(*self.finished.get())
 
     def _perform(self, operation: Operation) -> None:
@@ -281,6 +285,31 @@ class _Run:
         act = _unless_gone(self.engine.stop_container, action.name, timeout_s=action.timeout_s)
         self.step(operation, "container", action.name, "stopping", "stopped", act)
 
+    def run_hook(self, operation: Operation, action: RunHook) -> None:
+        from compose.hooks import outcome
+
+        def act() -> None:
+            try:
+                session = self.engine.exec(
+                    action.name,
+                    action.command,
+                    env=action.environment,
+                    cwd=action.working_dir,
+                    user=action.user,
+                    privileged=action.privileged,
+                )
+            except (Conflict, NotFound):
+                if action.point == "pre_stop":
+                    return  # it has ended by itself, and so is as good as stopped
+                raise not_ready(
+                    self.engine, action.name, f"cannot run {action.point} in {action.name}: it has ended"
+                ) from None
+            code, output = outcome(session)
+            if code != 0:
+                raise hook_failed(action, code, output)
+
+        self.step(operation, "container", action.name, f"running {action.point}", f"ran {action.point}", act)
+
     def pause_container(self, operation: Operation, action: PauseContainer) -> None:
         act = lambda: self.engine.pause_container(action.name)  # noqa: E731
         self.step(operation, "container", action.name, "pausing", "paused", act)
@@ -391,6 +420,8 @@ def _aspect(operation: Operation, error: UmiakError) -> str:
     """The attribute of the service that a failure is most likely about, as a suffix of its path."""
     if isinstance(operation.action, AwaitContainer):
         return ".healthcheck" if operation.action.condition == "service_healthy" else ""
+    if isinstance(operation.action, RunHook):
+        return f".{operation.action.point}"
     if not isinstance(operation.action, StartContainer):
         return ""
     if error.exit_code in (126, 127):
@@ -456,6 +487,7 @@ _ACTIONS: Mapping[type, Callable[[_Run, Operation, Any], None]] = {
     RenameContainer: _Run.rename_container,
     StartContainer: _Run.start_container,
     StopContainer: _Run.stop_container,
+    RunHook: _Run.run_hook,
     PauseContainer: _Run.pause_container,
     UnpauseContainer: _Run.unpause_container,
     RemoveContainer: _Run.remove_container,

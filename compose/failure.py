@@ -9,6 +9,7 @@ from compose.readiness import exit_reason
 from engine.errors import UmiakError, Unavailable
 
 if TYPE_CHECKING:
+    from compose.plan import RunHook
     from engine.facade import Engine
     from engine.types import ContainerInfo, ContainerStatus
 
@@ -32,6 +33,17 @@ def not_ready(engine: Engine, name: str, message: str) -> NotReady:
         return NotReady(message, hint="see what there is with: umiak ps -a")
     details = (*_end(container), *_last_probe(container.status), *_last_lines(engine, name))
     return NotReady(message, details=details, hint=_next_command(container))
+
+
+def hook_failed(hook: RunHook, code: int, output: str) -> NotReady:
+    """The error for a hook that ended with another exit code than 0, with the last that it wrote."""
+    lines = printable(output).splitlines()[-LOG_LINES:]
+    details = ["last lines of its output:", *(f"  {line}" for line in lines)] if lines else ["it wrote nothing"]
+    message = f"{hook.point} hook of {hook.name} exited with code {code}: {' '.join(hook.command)}"
+    hint = "`umiak kill` ends a container without its hooks" if hook.point == "pre_stop" else None
+    return NotReady(
+        message, details=tuple(details), hint=hint or "the container runs on; mend the hook, then `umiak up`"
+    )
 
 
 def _end(container: ContainerInfo) -> list[str]:

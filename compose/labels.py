@@ -23,6 +23,10 @@ SLUG = PREFIX + "slug"
 REPLACE = PREFIX + "replace"
 NETWORK = PREFIX + "network"
 VOLUME = PREFIX + "volume"
+HOOK = PREFIX + "hook"
+"""On a container that runs to its end before its service's own start: `pre_start`."""
+HOOKS = "io.umiak.hooks"
+"""The commands that run after a container's start and before its stop: `compose.hooks`."""
 
 BOOKKEEPING = frozenset(
     {NUMBER, CONFIG_HASH, IMAGE, DEPENDS_ON, WORKING_DIR, CONFIG_FILES, ENVIRONMENT_FILE, VERSION, REPLACE, SLUG}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from compose import labels
+from compose import hooks, labels
 from compose.plan import (
     AwaitContainer,
     Condition,
@@ -16,8 +16,6 @@ from compose.plan import (
     RemoveImage,
     RemoveNetwork,
     RemoveVolume,
-    StartContainer,
-    StopContainer,
     UnpauseContainer,
 )
 from engine.types import ContainerInfo, NetworkInfo, VolumeInfo
@@ -193,7 +191,7 @@ def _start_one(
     status = container.status
     if container.name not in stopped and (status.state in RUNNING or (awaited and status.exit_code == 0)):
         return None
-    return builder.add(_resource(container), StartContainer(container.name), "asked for", after=after)
+    return hooks.start(builder, _resource(container), container.name, container.labels, "asked for", after)
 
 
 def _stop_each(
@@ -207,8 +205,7 @@ def _stop_each(
         stops[name] = []
         for container in known.containers[name]:
             if container.status.state in RUNNING:
-                action = StopContainer(container.name, timeout_s)
-                operation = builder.add(_resource(container), action, cause, after=after)
+                operation = hooks.stop(builder, _resource(container), container, timeout_s, cause, after)
                 stops[name].append(operation)
                 yield container.name, operation
         # What was not running lets those before it through to those after it.

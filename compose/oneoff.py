@@ -51,13 +51,14 @@ def specification(project: str, service: DesiredService, options: RunOptions, im
         command = options.command
     elif options.entrypoint is not None:
         command = ()
+    kept = {key: value for key, value in own.labels.items() if key != labels.HOOKS}
     return replace(
         own,
         name=options.name or f"{project}-{service.name}-run-{slug}",
         command=command,
         entrypoint=own.entrypoint if options.entrypoint is None else options.entrypoint,
         environment={**own.environment, **options.environment},
-        labels={**own.labels, **options.labels, labels.ONEOFF: "True", labels.SLUG: slug},
+        labels={**kept, **options.labels, labels.ONEOFF: "True", labels.SLUG: slug},
         user=options.user or own.user,
         working_dir=options.working_dir or own.working_dir,
         mounts=(*(mount for mount in own.mounts if mount.target not in targets), *options.mounts),

@@ -19,6 +19,8 @@ Condition = Literal["service_started", "service_healthy", "service_completed_suc
 """What a wait is for. The first three are `depends_on` conditions; "ready" is what `up --wait` means: running, healthy where
 there is a health check, or ended with 0 where `one_shot` says that the service is meant to end."""
 
+HookPoint = Literal["post_start", "pre_stop"]
+
 
 @dataclass(frozen=True, slots=True)
 class BuildSecret:
@@ -142,6 +144,19 @@ class StopContainer:
 
 
 @dataclass(frozen=True, slots=True)
+class RunHook:
+    """Run a command inside a running container, as its service's `post_start` or `pre_stop` says."""
+
+    name: str
+    point: HookPoint
+    command: tuple[str, ...]
+    user: str | None = None
+    privileged: bool = False
+    working_dir: str | None = None
+    environment: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PauseContainer:
     """Freeze a container's processes."""
 
@@ -193,6 +208,7 @@ Action = (
     | CreateContainer
     | StartContainer
     | StopContainer
+    | RunHook
     | PauseContainer
     | UnpauseContainer
     | RemoveContainer

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from compose import labels
+from compose import hooks, labels
 from compose.builds import add_builds
 from compose.desired import Desired, DesiredService
 from compose.difference import anonymous_volumes
@@ -29,8 +29,6 @@ from compose.plan import (
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
-    StartContainer,
-    StopContainer,
 )
 from compose.pulling import is_due
 from compose.readiness import judge
@@ -180,10 +178,9 @@ class _Planner:
         """Stop those that are to be restarted before what they depend on goes, dependents first."""
         for name in reversed(self.replicas):
             for replica in self.replicas[name]:
-                if replica.verdict == "restart":
-                    replica.stopped = self._stop(
-                        replica.resource, replica.name, replica.cause, self._stops_before(name)
-                    )
+                if replica.verdict == "restart" and replica.existing:
+                    before = self._stops_before(name)
+                    replica.stopped = self._stop(replica.resource, replica.existing, replica.cause, before)
 
     def _stops_before(self, name: str) -> list[int | None]:
         """The early stops of a service's dependents."""
@@ -216,11 +213,11 @@ class _Planner:
         """Stop (where it runs) and remove a container."""
         container, stop = surplus.container, None
         if container.status.state in RUNNING:
-            stop = self._stop(surplus.resource, container.name, surplus.cause, after)
+            stop = self._stop(surplus.resource, container, surplus.cause, after)
         return self.builder.add(surplus.resource, RemoveContainer(container.name), surplus.cause, after=[stop])
 
-    def _stop(self, resource: str, name: str, cause: str, after: Iterable[int | None] = ()) -> int:
-        return self.builder.add(resource, StopContainer(name, self.options.timeout_s), cause, after=after)
+    def _stop(self, resource: str, container: ContainerInfo, cause: str, after: Iterable[int | None] = ()) -> int:
+        return hooks.stop(self.builder, resource, container, self.options.timeout_s, cause, after)
 
     def _add_service(self, name: str) -> None:
         for replica in self.replicas[name]:
@@ -230,7 +227,9 @@ class _Planner:
             if replica.verdict != "keep":
                 cause = "created" if replica.verdict in ("create", "recreate") else replica.cause
                 after = [replica.exists, replica.stopped, *self._conditions(replica.service)]
-                replica.started = self.builder.add(replica.resource, StartContainer(replica.name), cause, after=after)
+                replica.started = hooks.start(
+                    self.builder, replica.resource, replica.name, replica.service.template.labels, cause, after
+                )
 
     def _add_container(self, replica: Replica) -> int:
         """The operations that put the wanted container, not started, in its place; return the last."""
@@ -255,7 +254,7 @@ class _Planner:
         if old is not None:
             if old.status.state in RUNNING:
                 before = [created, *self._stops_before(replica.service.name)]
-                last = self._stop(replica.resource, old.name, cause, before)
+                last = self._stop(replica.resource, old, cause, before)
             last = self.builder.add(replica.resource, RemoveContainer(old.name), cause, after=[last])
         return self.builder.add(replica.resource, RenameContainer(passing_name, replica.name), cause, after=[last])
 

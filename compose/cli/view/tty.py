@@ -48,6 +48,8 @@ _ACTIVE = frozenset(
         "unpausing",
         "recreate",
         "prepared",
+        "running post_start",
+        "running pre_stop",
     }
 )
 _SYMBOLS = {"active": "◐", "done": "✓", "failed": "✗", "skipped": "‖"}
