@@ -23,12 +23,17 @@ class ImageSettings:
     """The `config` object of an image being built, and its author. Changed by one stage only."""
 
     def __init__(self, document: Mapping[str, Any] | None) -> None:
-        """Start from a base image's configuration document; None starts from scratch."""
+        """Start from a base image's configuration document; None starts from scratch.
+
+        PATH is always set in what is built, as by Docker.
+        """
         base = document or {}
         self.author: str = base.get("author") or ""
         self.config: dict[str, Any] = copy.deepcopy(base.get("config") or {})
         if document is None:
-            self.config = {"Env": [f"PATH={DEFAULT_PATH}"], "WorkingDir": "/"}
+            self.config = {"WorkingDir": "/"}
+        if "PATH" not in self.env:
+            self.config["Env"] = [*(self.config.get("Env") or []), f"PATH={DEFAULT_PATH}"]
         self._has_own_cmd = False
 
     def copy(self) -> ImageSettings:

@@ -2,57 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
 import os
 import stat
-import subprocess
-import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
-import yaml
 
 from engine.errors import UmiakError
 from engine.images.archive import import_rootfs
 from engine.images.build.builder import BuildRequest
 from engine.images.build.rootfs import mounted
 from engine.images.build.secrets import Secret
+from tests.conformance.dockerfile import recorded
+from tests.conformance.dockerfile.cases import (
+    CASES,
+    Case,
+    Result,
+    check,
+    fingerprint,
+    is_classic,
+    plain_config,
+    without,
+    write_context,
+)
 from tests.images import busybox_rootfs_tar
 
-pytestmark = pytest.mark.needs("root", "mount", "overlay", "netns")
-
-Case = Mapping[str, Any]
-ALL = [
-    pytest.param(case, id=f"{path.stem}: {case['name']}")
-    for path in sorted(Path(__file__).parent.glob("*.yaml"))
-    for case in yaml.safe_load(path.read_text())
-]
-CLASSIC = [param for param in ALL if param.values[0].get("classic", True)]
-# What engines make in every container to mount on, and what `docker export` shows of it.
-IGNORED = ("/.dockerenv", "/dev", "/proc", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf", "/etc/mtab")
-
-
-class Built(Protocol):
-    """A result: its tree as the cases write it, its configuration, its author."""
-
-    tree: dict[str, str]
-    config: dict[str, Any]
-    author: str
-
-
-class Result:
-    def __init__(self, tree: dict[str, str], config: dict[str, Any], author: str) -> None:
-        self.tree = tree
-        self.config = config
-        self.author = author
-
-
-class Failed(Exception):
-    """The build failed."""
+DOCKER = recorded.load()
+AGAIN = "record docker.json again: see README.md"
 
 
 class Umiak:
@@ -67,7 +45,7 @@ class Umiak:
         import_rootfs(self.engine.images, busybox_rootfs_tar(base / "busybox.tar"), "busybox")
         self.own = self._tree(self.engine.images.resolve("busybox"))
 
-    def build(self, case: Case, context: Path) -> Built:
+    def build(self, case: Case, context: Path) -> Result:
         request = BuildRequest(
             str(context),
             args=case.get("args", {}),
@@ -78,9 +56,11 @@ class Umiak:
         try:
             image = self.engine.build(request, lambda _: None)
         except UmiakError as error:
-            raise Failed(str(error)) from error
+            return Result(error=str(error))
         document = self.engine.images.config_json(image.id)
-        return Result(without(self._tree(image), self.own), document["config"], document.get("author", ""))
+        return Result(
+            without(self._tree(image), self.own), plain_config(document["config"]), document.get("author", "")
+        )
 
     def _tree(self, image: Any) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -107,92 +87,6 @@ def _described(fd: int, name: str) -> str:
     return f"{kind} {stat.S_IMODE(status.st_mode):o} {status.st_uid}:{status.st_gid}{content}"
 
 
-class Docker:
-    """Builds with the dockerd at DOCKER_HOST, whose builder without BuildKit is the one that needs no network."""
-
-    def __init__(self, base: Path) -> None:
-        self._docker("import", busybox_rootfs_tar(base / "docker.tar"), "busybox")
-        self.own = self._tree("busybox")
-
-    def _docker(self, *words: str) -> bytes:
-        done = subprocess.run(["docker", *words], capture_output=True, env={**os.environ, "DOCKER_BUILDKIT": "0"})
-        if done.returncode != 0:
-            raise Failed((done.stdout + done.stderr).decode(errors="replace"))
-        return done.stdout
-
-    def build(self, case: Case, context: Path) -> Built:
-        words = [f"--build-arg={name}={value}" for name, value in case.get("args", {}).items()]
-        words += [f"--target={case['target']}"] if "target" in case else []
-        image = self._docker("build", "-q", "--network=none", *words, str(context)).decode().strip()
-        (document,) = json.loads(self._docker("image", "inspect", image))
-        try:
-            return Result(without(self._tree(image), self.own), document["Config"], document["Author"])
-        finally:
-            self._docker("image", "rm", "-f", image)
-
-    def _tree(self, image: str) -> dict[str, str]:
-        container = self._docker("create", image, "true").decode().strip()
-        try:
-            data = self._docker("export", container)
-        finally:
-            self._docker("rm", container)
-        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
-            return {"/" + member.name.rstrip("/"): _member(tar, member) for member in tar}
-
-    def close(self) -> None:
-        with contextlib.suppress(Failed):
-            self._docker("image", "rm", "-f", "busybox")
-
-
-def _member(tar: tarfile.TarFile, member: tarfile.TarInfo) -> str:
-    content = ""
-    if member.isreg() or member.islnk():
-        file = tar.extractfile(member)
-        content = " " + (file.read(200).decode(errors="replace") if file else "")
-    elif member.issym():
-        content = " " + member.linkname
-    kind = "d" if member.isdir() else "l" if member.issym() else "-"
-    return f"{kind} {stat.S_IMODE(member.mode):o} {member.uid}:{member.gid}{content}"
-
-
-def without(tree: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
-    """What the base image does not have."""
-    return {
-        path: text
-        for path, text in tree.items()
-        if path not in own
-        and not any(path == name or path.startswith(f"{name}/") for name in IGNORED)
-        and path != "/etc"
-    }
-
-
-def write_context(directory: Path, case: Case) -> None:
-    directory.mkdir()
-    for path, given in case.get("context", {}).items():
-        target = directory / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        entry = {"text": given} if isinstance(given, str) else given
-        if "link" in entry:
-            target.symlink_to(entry["link"])
-        elif "tar" in entry:
-            _write_tar(target, entry["tar"])
-        else:
-            target.write_text(entry["text"])
-            target.chmod(int(entry.get("mode", "644"), 8))
-    (directory / "Dockerfile").write_text(case["dockerfile"])
-
-
-def _write_tar(path: Path, files: Mapping[str, str]) -> None:
-    with tarfile.open(path, "w") as tar:
-        directory = tarfile.TarInfo("d")
-        directory.type, directory.mode, directory.uid, directory.gid = tarfile.DIRTYPE, 0o750, 3, 4
-        tar.addfile(directory)
-        for name, text in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode, info.uid, info.gid = len(text), 0o640, 3, 4
-            tar.addfile(info, io.BytesIO(text.encode()))
-
-
 @pytest.fixture(scope="module")
 def umiak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Umiak]:
     base = tmp_path_factory.mktemp("dockerfile")
@@ -208,34 +102,24 @@ def umiak(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Umiak]:
         patch.undo()
 
 
-@pytest.fixture(scope="module")
-def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    if "DOCKER_HOST" not in os.environ or subprocess.run(["docker", "version"], capture_output=True).returncode != 0:
-        pytest.skip("no dockerd answers at DOCKER_HOST")
-    made = Docker(tmp_path_factory.mktemp("docker"))
-    yield made
-    made.close()
+@pytest.mark.needs("root", "mount", "overlay", "netns")
+@pytest.mark.parametrize("name", CASES)
+def test_umiak_makes_what_the_reference_says_and_docker_makes(umiak: Umiak, name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    write_context(tmp_path / "context", case)
+    result = umiak.build(case, tmp_path / "context")
+    check(case, result)
+    if is_classic(case) and not result.error:
+        _, docker = DOCKER[name]
+        assert result == docker
 
 
-@pytest.mark.parametrize("case", ALL)
-def test_umiak_makes_what_the_reference_says(umiak: Umiak, case: Case, tmp_path: Path) -> None:
-    check(umiak, case, tmp_path / "context")
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if is_classic(case)])
+def test_docker_made_what_the_case_says(name: str) -> None:
+    given, result = DOCKER[name]
+    assert given == fingerprint(CASES[name]), AGAIN
+    check(CASES[name], result)
 
 
-@pytest.mark.parametrize("case", CLASSIC)
-def test_docker_makes_the_same(docker: Docker, case: Case, tmp_path: Path) -> None:
-    check(docker, case, tmp_path / "context")
-
-
-def check(builder: Umiak | Docker, case: Case, context: Path) -> None:
-    write_context(context, case)
-    if "error" in case:
-        with pytest.raises(Failed) as caught:
-            builder.build(case, context)
-        assert case["error"] in str(caught.value)
-        return
-    built = builder.build(case, context)
-    assert built.tree == case.get("tree", {})
-    for key, value in case.get("config", {}).items():
-        assert (built.config.get(key) or None) == value, key
-    assert built.author == case.get("author", "")
+def test_no_answer_is_of_a_case_that_is_gone() -> None:
+    assert set(DOCKER) == {name for name, case in CASES.items() if is_classic(case)}, AGAIN
