@@ -40,6 +40,12 @@ def number(labels: Mapping[str, str]) -> int:
     return int(text) if text.isdecimal() else 0
 
 
+def restarted_with(labels: Mapping[str, str]) -> list[str]:
+    """The services whose restart is to restart this container too: those of `depends_on` with `restart: true`."""
+    entries = (entry.split(":") for entry in labels.get(DEPENDS_ON, "").split(","))
+    return [entry[0] for entry in entries if entry[2:] == ["true"]]
+
+
 def dependencies(labels: Mapping[str, str]) -> dict[str, str]:
     """Service → condition, from `db:service_healthy:false,…`."""
     entries = (entry.split(":") for entry in labels.get(DEPENDS_ON, "").split(",") if entry)

@@ -159,6 +159,21 @@ def restart(project: str, containers: Iterable[ContainerInfo], *, timeout_s: flo
     return builder.plan()
 
 
+def with_restarted_dependents(containers: Sequence[ContainerInfo], services: Sequence[str]) -> list[ContainerInfo]:
+    """The containers of services, and those that run and, directly or not, depend on them with `restart: true`."""
+    wanted = set(services)
+    found: list[ContainerInfo] = []
+    while found != (found := [one for one in containers if _goes_along(one, wanted)]):
+        wanted |= {one.labels.get(labels.SERVICE, "") for one in found}
+    return found
+
+
+def _goes_along(container: ContainerInfo, services: set[str]) -> bool:
+    if container.labels.get(labels.SERVICE, "") in services:
+        return True
+    return container.status.state in RUNNING and not services.isdisjoint(labels.restarted_with(container.labels))
+
+
 def _start_all(
     builder: PlanBuilder, known: _Services, wanted: set[str], awaited: set[str], stopped: Mapping[str, int]
 ) -> None:

@@ -182,24 +182,37 @@ class Orchestrator:
             self._execute(plan)
         return plan
 
-    def restart(self, project: str, services: Sequence[str] = (), *, timeout_s: float | None = None) -> Plan:
-        """Stop and start containers."""
+    def restart(
+        self,
+        project: str,
+        services: Sequence[str] = (),
+        *,
+        timeout_s: float | None = None,
+        dependents: bool = True,
+    ) -> Plan:
+        """Stop and start containers, with `dependents` also those whose `depends_on` says `restart: true`."""
         from compose import lifecycle
 
         with self._locked(project):
-            plan = lifecycle.restart(project, self.containers(project, services, stopped=True), timeout_s=timeout_s)
+            found = self.containers(project, services, stopped=True)
+            if dependents and services:
+                found = lifecycle.with_restarted_dependents(self.containers(project, stopped=True), services)
+            plan = lifecycle.restart(project, found, timeout_s=timeout_s)
             self._execute(plan)
         return plan
 
     def kill(self, project: str, services: Sequence[str] = (), *, signal: str = "SIGKILL") -> list[str]:
-        """Send a signal to all running containers at once, in no order; return their names."""
+        """Send a signal to all running containers at once, in no order; return their names. With `dry_run` send nothing."""
         killed = []
         for container in self.containers(project, services):
+            killed.append(container.name)
+            if self.dry_run:
+                continue
             try:
                 self.engine.kill_container(container.id, signal)
             except (Conflict, NotFound):
-                continue  # it ended just now
-            killed.append(container.name)
+                killed.pop()  # it ended just now
+                continue
             service = container.labels.get(labels.SERVICE, "")
             self.sink(Event("container", "killed", container.name, project, service, {"signal": signal}))
         return killed
@@ -285,15 +298,14 @@ class Orchestrator:
     ) -> ContainerInfo:
         """Bring up what a service needs, wait for it as its `depends_on` says, and make a container of its own for one run."""
         from compose import oneoff
-        from compose.verdicts import UpOptions, check_service
+        from compose.verdicts import check_service
 
         check_service(desired, service)
+        if not no_deps:
+            self.up_needs(desired, service, remove_orphans=remove_orphans)
         wanted = desired.services[service]
-        needed = tuple(name for name in (*wanted.depends_on, *wanted.shares) if name in desired.services)
-        if needed and not no_deps:
-            self.up(desired, UpOptions(services=needed, remove_orphans=remove_orphans))
         with self._locked(desired.project):
-            if needed and not no_deps:
+            if not no_deps:
                 self._execute(oneoff.waits(desired, wanted, self.containers(desired.project, stopped=True)), desired)
             self._have_image(desired, service, build=build, pull=pull)
             self._write_private_files(desired)
@@ -303,6 +315,18 @@ class Orchestrator:
             volumes = [volume.spec.name for volume in self.engine.volumes()]
             self._execute(oneoff.surroundings(desired, spec, networks, volumes), desired)
             return self.engine.create_container(spec)
+
+    def up_needs(self, desired: Desired, service: str, *, remove_orphans: bool = False) -> Plan:
+        """Bring up what a service depends on, and not the service itself; return what was done."""
+        from compose.plan import Plan
+        from compose.verdicts import UpOptions, check_service
+
+        check_service(desired, service)
+        wanted = desired.services[service]
+        needed = tuple(name for name in (*wanted.depends_on, *wanted.shares) if name in desired.services)
+        if not needed:
+            return Plan(desired.project)
+        return self.up(desired, UpOptions(services=needed, remove_orphans=remove_orphans))
 
     def _have_image(self, desired: Desired, service: str, *, build: bool, pull: str | None) -> None:
         """Pull or build the image of a service where it is missing or that was asked for."""

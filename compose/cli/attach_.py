@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from compose.cli.context import Context
+from compose.cli.context import Context, would
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 
@@ -10,7 +10,6 @@ COMMAND = Command(
     "attach",
     "Take part in a container's input and output",
     words="SERVICE",
-    can_run_dry=False,
     options=[
         Option("--index", metavar="N", help="Of the replica with this number"),
         Option("--no-stdin", help="Only its output"),
@@ -30,6 +29,8 @@ def run(context: Context, args: Args) -> int:
     proxies = not args.given("sig-proxy") or args.flag("sig-proxy")
     with context.orchestrator() as orchestrator:
         container = orchestrator.replica(context.project_name(), args.words[0], args.number("index"))
+        if context.dry_run:
+            return would(f"attach to {container.name}")
         stdin = not args.flag("no-stdin")
         session = orchestrator.engine.attach_container(container.id, stdin=stdin)
         with signals_to(orchestrator.engine, container.id, wanted=proxies):

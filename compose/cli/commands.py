@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "attach": "attach_",
     "build": "build",
+    "commit": "commit",
     "completion": "completion",
     "config": "config",
     "container": "container",
@@ -59,6 +60,8 @@ COMMANDS = {
 }
 """Command → its module in this package."""
 
+DRY_RUN = Option("--dry-run", help="Show what would be done, and do nothing")
+
 GLOBAL = Command(
     "umiak",
     "Run Compose stacks without Docker.",
@@ -80,7 +83,8 @@ GLOBAL = Command(
             choices=("never", "always", "auto"),
             help="When to use colours: never, always, auto",
         ),
-        Option("--dry-run", help="Show what would be done, and do nothing"),
+        DRY_RUN,
+        Option("--all-resources", help="Also networks and volumes that no service uses"),
         Option("--parallel", metavar="N", help="Most operations at a time (-1: no bound)"),
         Option("--compatibility", help="Accepted for compatibility", hidden=True),
         Option("--verbose", help="Accepted for compatibility", hidden=True),

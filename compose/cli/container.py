@@ -15,7 +15,7 @@ from engine.errors import InvalidInput
 
 if TYPE_CHECKING:
     from engine.facade import Engine
-    from engine.types import ContainerInfo
+    from engine.types import ContainerInfo, Image
 
 COMMAND = Command(
     "container",
@@ -43,16 +43,17 @@ INSPECT = Command(
     words="CONTAINER...",
     options=[Option("-f", "--format", metavar="FORMAT", help="json or a Go template")],
 )
+COMMIT_OPTIONS = (
+    Option("-a", "--author", metavar="NAME", default="", help="Who made it"),
+    Option("-m", "--message", metavar="TEXT", default="", help="A line about it"),
+    Option("-c", "--change", metavar="INSTRUCTION", many=True, help="Dockerfile instruction to apply; repeatable"),
+    Option("-p", "--pause", default="true", help="Let the container stand still meanwhile; --pause=false for not"),
+)
 COMMIT = Command(
     "container commit",
     "Make an image of what a container is now",
     words="CONTAINER [REFERENCE]",
-    options=[
-        Option("-a", "--author", metavar="NAME", default="", help="Who made it"),
-        Option("-m", "--message", metavar="TEXT", default="", help="A line about it"),
-        Option("-c", "--change", metavar="INSTRUCTION", many=True, help="Dockerfile instruction to apply; repeatable"),
-        Option("-p", "--pause", default="true", help="Let the container stand still meanwhile; --pause=false for not"),
-    ],
+    options=COMMIT_OPTIONS,
 )
 RM = Command(
     "container rm",
@@ -199,15 +200,19 @@ def _commit(engine: Engine, args: Args) -> None:
     words = needs_words(args, COMMIT, "a container")
     if len(words) > 2:
         raise InvalidInput("container commit takes a container and one name")
-    image = engine.commit(
-        words[0],
-        words[1] if len(words) == 2 else None,
+    print(commit(engine, words[0], words[1] if len(words) == 2 else None, args).id)
+
+
+def commit(engine: Engine, ref: str, reference: str | None, args: Args) -> Image:
+    """Make an image of a container as COMMIT_OPTIONS say."""
+    return engine.commit(
+        ref,
+        reference,
         author=args.text("author") or "",
         message=args.text("message") or "",
         changes=args.many("change"),
         pause=not args.given("pause") or args.flag("pause"),
     )
-    print(image.id)
 
 
 def _rm(engine: Engine, args: Args) -> int:

@@ -34,6 +34,7 @@ class Context:
         """What the global options say about the project, as the loader takes it."""
         from compose.spec.discover import LoadOptions
 
+        more.setdefault("all_resources", self.options.flag("all-resources"))
         return LoadOptions(
             files=tuple(self.options.many("file")),
             project_name=self.options.text("project-name"),
@@ -129,6 +130,12 @@ def check_services(context: Context, known: Sequence[str], services: Sequence[st
 def print_plan(plan: Plan) -> None:
     """Print a plan as text."""
     print(plan if plan else f"{plan.project}: nothing to do, all is as the file asks")
+
+
+def would(what: str) -> int:
+    """Print what a command that has no plan would do (--dry-run); return the exit code."""
+    print(f"would {what}")
+    return 0
 
 
 def timeout_of(args: Args, key: str = "timeout") -> float | None:

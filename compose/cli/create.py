@@ -6,14 +6,18 @@ from dataclasses import replace
 
 from compose.cli import signals
 from compose.cli.context import Context, print_plan
-from compose.cli.options import Args, Command
+from compose.cli.options import Args, Command, Option
 from compose.cli.up import PLANNING, plan_options
 
 COMMAND = Command(
     "create",
     "Create containers without starting them",
     words="[SERVICE...]",
-    options=[option for option in PLANNING if option.key != "no-start"],
+    options=[
+        *(option for option in PLANNING if option.key != "no-start"),
+        Option("--quiet-pull", help="Accepted for compatibility", hidden=True),
+        Option("-y", "--yes", help="Accepted for compatibility", hidden=True),
+    ],
 )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 
-from compose.cli.context import Context
+from compose.cli.context import Context, would
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput, UmiakError
 
@@ -14,7 +15,6 @@ COMMAND = Command(
     "Run a command in a running container",
     words="SERVICE COMMAND [ARG...]",
     stops_at_word=True,
-    can_run_dry=False,
     options=[
         Option("-T", "--no-tty", help="Allocate no terminal, even if there is one here"),
         Option("-d", "--detach", help="Do not wait for the command"),
@@ -38,6 +38,8 @@ def run(context: Context, args: Args) -> int:
     service, *argv = args.words
     with context.orchestrator() as orchestrator:
         container = orchestrator.replica(context.project_name(), service, args.number("index"))
+        if context.dry_run:
+            return would(f"run {shlex.join(argv)} in {container.name}")
         tty = not args.flag("no-tty") and not args.flag("detach") and sys.stdin.isatty() and sys.stdout.isatty()
         try:
             session = orchestrator.exec(

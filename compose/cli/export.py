@@ -6,17 +6,15 @@ import os
 import sys
 from collections.abc import Callable
 
-from compose import labels
-from compose.cli.context import Context
-from compose.cli.labelled import containers_of
+from compose.cli.context import Context, would
+from compose.cli.labelled import one_container
 from compose.cli.options import Args, Command, Option
-from engine.errors import InvalidInput, NotFound, Unavailable
+from engine.errors import InvalidInput, Unavailable
 
 COMMAND = Command(
     "export",
     "Write a container's files as a tar",
     words="SERVICE",
-    can_run_dry=False,
     options=[
         Option("-o", "--output", metavar="FILE", help="Write to a file; default standard output"),
         Option("--index", metavar="N", help="Of the replica with this number"),
@@ -29,18 +27,16 @@ def run(context: Context, args: Args) -> int:
     if len(args.words) != 1:
         raise InvalidInput("export needs a service", hint="for example: umiak export -o web.tar web")
     path = args.text("output")
-    if path is None and sys.stdout.isatty():
+    if path is None and not context.dry_run and sys.stdout.isatty():
         raise InvalidInput("a tar does not go to a terminal", hint="use --output FILE, or redirect")
     with context.orchestrator() as orchestrator:
-        found = containers_of(context, orchestrator, args.words, stopped=True)
-        index = args.number("index")
-        chosen = [one for one in found if index in (None, labels.number(one.labels))]
-        if not chosen:
-            raise NotFound(f'there is no such container of service "{args.words[0]}"')
+        container = one_container(context, orchestrator, args.words[0], args.number("index"))
+        if context.dry_run:
+            return would(f"write the files of {container.name} to {path or 'standard output'}")
         if path is None:
-            orchestrator.engine.export_container(chosen[0].id, sys.stdout.buffer.write)
+            orchestrator.engine.export_container(container.id, sys.stdout.buffer.write)
             return 0
-        _to_file(path, lambda write: orchestrator.engine.export_container(chosen[0].id, write))
+        _to_file(path, lambda write: orchestrator.engine.export_container(container.id, write))
     return 0
 
 

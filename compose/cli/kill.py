@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from compose import labels
-from compose.cli.context import Context, check_services
+from compose.cli.context import Context, check_services, would
 from compose.cli.options import Args, Command, Option
 
 COMMAND = Command(
     "kill",
     "Send a signal to running containers",
     words="[SERVICE...]",
-    can_run_dry=False,
     options=[
         Option("-s", "--signal", metavar="SIGNAL", default="SIGKILL", help="The signal"),
         Option("--remove-orphans", help="Accepted for compatibility", hidden=True),
@@ -26,5 +25,8 @@ def run(context: Context, args: Args) -> int:
         services = check_services(context, known, args.words)
         if args.words and not services:
             return 0
-        orchestrator.kill(project, services, signal=args.text("signal") or "SIGKILL")
+        signal = args.text("signal") or "SIGKILL"
+        killed = orchestrator.kill(project, services, signal=signal)
+    if context.dry_run and killed:
+        would(f"send {signal} to {', '.join(killed)}")
     return 0

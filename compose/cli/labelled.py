@@ -9,6 +9,7 @@ from compose import labels
 from compose.cli import signals
 from compose.cli.context import Context, check_services, print_plan
 from compose.cli.options import Args
+from engine.errors import NotFound
 
 if TYPE_CHECKING:
     from compose.orchestrator import Orchestrator
@@ -31,6 +32,16 @@ def run_by_labels(
     if context.dry_run:
         print_plan(plan)
     return 0
+
+
+def one_container(context: Context, orchestrator: Orchestrator, service: str, index: int | None) -> ContainerInfo:
+    """The service's container with that number, or its first one, running or not. Raise NotFound where there is none."""
+    found = containers_of(context, orchestrator, [service], stopped=True)
+    for one in sorted(found, key=lambda one: labels.number(one.labels)):
+        if index in (None, labels.number(one.labels)):
+            return one
+    which = f'container of service "{service}"' if index is None else f'container {index} of service "{service}"'
+    raise NotFound(f"there is no {which}", hint="`umiak ps -a` lists them")
 
 
 def containers_of(

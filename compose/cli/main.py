@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from compose.cli.commands import GLOBAL, command_module
+from compose.cli.commands import DRY_RUN, GLOBAL, command_module
 from compose.cli.options import Args, Command, HelpAsked, UnknownOption, parse
 from engine.errors import InvalidInput, UmiakError
 
@@ -14,6 +14,9 @@ from engine.errors import InvalidInput, UmiakError
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code. Nothing but what is a defect of umiak ends in a traceback."""
     arguments = sys.argv[1:] if argv is None else list(argv)
+    if arguments[:1] == ["compose"]:
+        # `docker compose …` with `alias docker=umiak`, and how Docker's command line calls a plugin.
+        del arguments[0]
     try:
         code = _run(arguments)
         sys.stdout.flush()
@@ -46,6 +49,10 @@ def _run(argv: list[str]) -> int:
         from compose.cli.completion import complete
 
         return complete(rest)
+    if name == "docker-cli-plugin-metadata":
+        from compose.cli.version import plugin_metadata
+
+        return plugin_metadata()
     return _run_command(name, rest, options)
 
 
@@ -55,13 +62,16 @@ def _run_command(name: str, rest: list[str], options: Args) -> int:
     module = command_module(name)
     command: Command = module.COMMAND
     try:
-        args = parse(command, rest)
+        # Docker Compose takes this one of the global options after the command too.
+        args = parse(command.with_option(DRY_RUN), rest)
     except HelpAsked:
         return _help([name])
     except UnknownOption as error:
         if any(error.name in option.names for option in GLOBAL.options):
             error.hint = f"it goes before the command: umiak {error.name} … {name}"
         raise
+    if args.flag("dry-run"):
+        options.add(DRY_RUN, "true")
     if options.flag("dry-run") and not command.can_run_dry:
         raise InvalidInput(f"{name} has no dry run", hint="run it without --dry-run to really do it")
     code: int = module.run(Context(options), args)

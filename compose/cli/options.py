@@ -78,6 +78,17 @@ class Command:
         self.stops_at_word = stops_at_word
         self.can_run_dry = can_run_dry
 
+    def with_option(self, option: Option) -> Command:
+        """The same command, which takes this option too."""
+        return Command(
+            self.name,
+            self.summary,
+            options=(*self.options, option),
+            words=self.words,
+            stops_at_word=self.stops_at_word,
+            can_run_dry=self.can_run_dry,
+        )
+
     def option(self, name: str) -> Option:
         """The option of that name. Raise UnknownOption, hinting at the nearest name, where there is none."""
         for option in self.options:

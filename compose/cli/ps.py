@@ -18,7 +18,7 @@ COMMAND = Command(
         Option("-a", "--all", help="Also containers that do not run, and one-off ones"),
         Option("-q", "--quiet", help="Only IDs"),
         Option("--services", help="Only the names of services"),
-        Option("--format", metavar="FORMAT", choices=("table", "json"), default="table", help="table or json"),
+        Option("--format", metavar="FORMAT", default="table", help="table, json or a Go template"),
         Option(
             "--status", metavar="STATE", many=True, choices=STATES, help="Only containers in that state; repeatable"
         ),
@@ -63,9 +63,12 @@ def _print(shown: list[ContainerInfo], project: str, args: Args) -> None:
         lines = [container.id for container in shown]
     elif args.flag("services"):
         lines = list(dict.fromkeys(container.labels.get(labels.SERVICE, "") for container in shown))
-    elif args.text("format") == "json":
-        lines = [listing.as_json(container, project) for container in shown]
-    else:
+    elif (wanted := args.text("format") or "table") == "table":
         lines = listing.table(shown, full=args.flag("no-trunc"))
+    else:
+        from compose.cli.view.template import listing as formatted
+
+        records = [listing.record(container, project, full=args.flag("no-trunc")) for container in shown]
+        lines = formatted(records, listing.HEADINGS, wanted)
     for line in lines:
         print(line)

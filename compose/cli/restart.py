@@ -11,7 +11,10 @@ COMMAND = Command(
     "restart",
     "Stop containers and start them again",
     words="[SERVICE...]",
-    options=[Option("-t", "--timeout", metavar="SECONDS", help="How long a container may take to stop")],
+    options=[
+        Option("-t", "--timeout", metavar="SECONDS", help="How long a container may take to stop"),
+        Option("--no-deps", help="Leave alone what depends on them with restart: true"),
+    ],
 )
 
 
@@ -24,7 +27,9 @@ def run(context: Context, args: Args) -> int:
         if args.words and not services:
             return 0
         with signals.interruptible():
-            plan = orchestrator.restart(project, services, timeout_s=timeout_of(args))
+            plan = orchestrator.restart(
+                project, services, timeout_s=timeout_of(args), dependents=not args.flag("no-deps")
+            )
     if context.dry_run:
         print_plan(plan)
     return 0

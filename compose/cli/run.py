@@ -8,12 +8,13 @@ import sys
 from typing import TYPE_CHECKING
 
 from compose.cli import signals
-from compose.cli.context import Context
+from compose.cli.context import Context, print_plan, would
 from compose.cli.exec_ import environment
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput, NotFound, UmiakError
 
 if TYPE_CHECKING:
+    from compose.desired import Desired
     from compose.oneoff import RunOptions
     from compose.orchestrator import Orchestrator
     from engine.types import ContainerInfo
@@ -23,7 +24,6 @@ COMMAND = Command(
     "Run a one-off command of a service",
     words="SERVICE [COMMAND] [ARG...]",
     stops_at_word=True,
-    can_run_dry=False,
     options=[
         Option("--rm", help="Remove the container when it ends"),
         Option("-d", "--detach", help="Do not wait for it, and print its ID"),
@@ -62,11 +62,14 @@ def run(context: Context, args: Args) -> int:
     view_quiet = args.flag("quiet")
     with context.view("run", quiet=view_quiet) as view, context.orchestrator(warm=True, view=view) as orchestrator:
         desired = orchestrator.desired(context.project([service]))
+        options = _options(args)
+        if context.dry_run:
+            return _run_dry(orchestrator, desired, service, args)
         with signals.interruptible():
             container = orchestrator.create_one_off(
                 desired,
                 service,
-                _options(args),
+                options,
                 no_deps=args.flag("no-deps"),
                 build=args.flag("build"),
                 pull=args.text("pull"),
@@ -74,6 +77,17 @@ def run(context: Context, args: Args) -> int:
             )
         view.close()
         return _run_it(orchestrator, container, args)
+
+
+def _run_dry(orchestrator: Orchestrator, desired: Desired, service: str, args: Args) -> int:
+    """Print what would be brought up for it, and what would be run."""
+    from compose.verdicts import check_service
+
+    check_service(desired, service)
+    if not args.flag("no-deps") and (plan := orchestrator.up_needs(desired, service)):
+        print_plan(plan)
+    command = shlex.join(args.words[1:]) or "its command"
+    return would(f"run {command} in a new container of {service}")
 
 
 def _run_it(orchestrator: Orchestrator, container: ContainerInfo, args: Args) -> int:

@@ -60,6 +60,7 @@ COMMAND = Command(
         Option(
             "--no-attach", metavar="SERVICE", many=True, help="Do not show the output of these services; repeatable"
         ),
+        Option("--attach-dependencies", help="Show the output of what the services named depend on, too"),
         Option("--quiet-pull", help="Accepted for compatibility", hidden=True),
         Option("--quiet-build", help="Accepted for compatibility", hidden=True),
         Option("--menu", help="Accepted for compatibility", hidden=True),
@@ -96,12 +97,13 @@ def _attachment(orchestrator: Orchestrator, project: Project, desired: Desired, 
     from compose.cli.view.lines import Style
     from compose.verdicts import selection
 
+    chosen = selection(desired, plan_options(args))
     quiet = [name for name, service in project.services.items() if service.attach is False]
     return Attachment(
         orchestrator,
         project.name,
-        stops=selection(desired, plan_options(args)),
-        follows=args.words,
+        stops=chosen,
+        follows=chosen if args.flag("attach-dependencies") else args.words,
         shows=args.many("attach"),
         hides=[*args.many("no-attach"), *quiet],
         ending=Ending(

@@ -18,6 +18,18 @@ COMMAND = Command(
 )
 
 
+def plugin_metadata() -> int:
+    """Print what Docker's command line asks of a plugin, so that a link in ~/.docker/cli-plugins makes `docker compose` umiak."""
+    about = {
+        "SchemaVersion": "0.1.0",
+        "Vendor": "umiak",
+        "Version": VERSION,
+        "ShortDescription": "Compose stacks without Docker",
+    }
+    print(json.dumps(about))
+    return 0
+
+
 def run(_context: Context, args: Args) -> int:
     """Print the version."""
     if args.text("format") == "json":

@@ -8,7 +8,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from compose.cli import signals
-from compose.cli.context import Context
+from compose.cli.context import Context, would
 from compose.cli.labelled import containers_of
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput, NotFound, UmiakError
@@ -21,7 +21,6 @@ COMMAND = Command(
     "wait",
     "Wait until containers have ended",
     words="SERVICE...",
-    can_run_dry=False,
     options=[Option("--down-project", help="Take the project down once the first has ended")],
 )
 
@@ -35,6 +34,9 @@ def run(context: Context, args: Args) -> int:
         found = containers_of(context, orchestrator, args.words)
         if not found:
             raise NotFound(f'no containers for project "{project}"', hint="none of those services runs")
+        if context.dry_run:
+            then = ", then take the project down" if args.flag("down-project") else ""
+            return would(f"wait for {', '.join(one.name for one in found)}{then}")
         ends: SimpleQueue[tuple[str, int]] = SimpleQueue()
         for one in found:
             Thread(target=_follow, args=(orchestrator.engine, one, ends), daemon=True).start()

@@ -12,12 +12,22 @@ from compose.cli.view.table import columns
 from engine.types import ContainerInfo, ContainerStatus, PublishedPort
 
 COMMAND_WIDTH = 20
+HEADINGS = {
+    "NAME": "Name",
+    "IMAGE": "Image",
+    "COMMAND": "Command",
+    "SERVICE": "Service",
+    "CREATED": "RunningFor",
+    "STATUS": "Status",
+    "PORTS": "Ports",
+}
+"""Heading → the field of a `record` that stands below it."""
 
 
 def table(containers: Sequence[ContainerInfo], *, full: bool = False) -> list[str]:
     """The lines of the table, the heading first."""
     now = time.time()
-    rows = [("NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS")]
+    rows = [tuple(HEADINGS)]
     for container in containers:
         rows.append(
             (
@@ -33,17 +43,17 @@ def table(containers: Sequence[ContainerInfo], *, full: bool = False) -> list[st
     return columns(rows)
 
 
-def as_json(container: ContainerInfo, project: str) -> str:
-    """One line of `ps --format json`, escaped as Go escapes it."""
+def record(container: ContainerInfo, project: str, *, full: bool = False) -> dict[str, Any]:
+    """What `ps --format json` and templates show of a container; with `full` nothing is shortened."""
     now = time.time()
     health = container.status.health
     named = [mount for mount in container.spec.mounts if mount.type != "tmpfs"]
-    record: dict[str, Any] = {
-        "Command": command(container),
+    return {
+        "Command": command(container, full=full),
         "CreatedAt": time.strftime("%Y-%m-%d %H:%M:%S +0000 UTC", time.gmtime(container.created_at)),
         "ExitCode": container.status.exit_code if container.status.state not in ("running", "created") else 0,
         "Health": health.state if health and health.state != "none" else "",
-        "ID": container.id[:12],
+        "ID": container.id if full else container.id[:12],
         "Image": container.spec.image,
         "Labels": ",".join(f"{key}={value}" for key, value in container.labels.items()),
         "LocalVolumes": str(len(container.volumes)),
@@ -60,8 +70,6 @@ def as_json(container: ContainerInfo, project: str) -> str:
         "State": container.status.state,
         "Status": status(container.status, now),
     }
-    text = json.dumps(record, separators=(",", ":"), ensure_ascii=False)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def publisher(port: PublishedPort) -> dict[str, Any]:

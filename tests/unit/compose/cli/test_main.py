@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def test_an_option_in_the_wrong_place_is_told_where_it_goes(capfd: pytest.Captur
 
 
 def test_what_has_no_dry_run_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["--dry-run", "kill"]) == 1
+    assert main(["--dry-run", "login"]) == 1
     assert "has no dry run" in capfd.readouterr().err
 
 
@@ -96,3 +97,16 @@ def test_config_lists_services_after_those_they_need(tmp_path: Path) -> None:
     hashes = run("config", "--hash", "*", cwd=tmp_path).stdout.split()
     assert hashes[::2] == ["a", "b"]
     assert all(len(digest) == 64 for digest in hashes[1::2])
+
+
+def test_docker_compose_style_calls_mean_the_same(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["compose", "version", "--short"]) == 0
+    assert main(["-f", "other.yaml", "--project-name", "p", "version", "--short"]) == 0
+    assert capfd.readouterr().out == "0.1.0\n0.1.0\n"
+    assert main(["docker-cli-plugin-metadata"]) == 0
+    assert json.loads(capfd.readouterr().out)["SchemaVersion"] == "0.1.0"
+
+
+def test_a_dry_run_may_be_asked_for_after_the_command(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["login", "--dry-run"]) == 1
+    assert "has no dry run" in capfd.readouterr().err

@@ -15,6 +15,7 @@ from compose.cli.view import listing
 from compose.cli.view.jsonlines import JsonLines
 from compose.cli.view.plain import Plain, line_of
 from compose.cli.view.table import columns
+from compose.cli.view.template import go_json
 from compose.cli.view.tty import Live
 from compose.failure import NotReady
 from engine.errors import Conflict, InvalidInput
@@ -55,7 +56,7 @@ def test_an_empty_table_has_its_heading() -> None:
 
 
 def test_json_has_dockers_keys_in_order_and_gos_escapes() -> None:
-    line = listing.as_json(container(), "cmap")
+    line = go_json(listing.record(container(), "cmap"))
     assert '"Ports":"127.0.0.1:32789-\\u003e80/tcp"' in line
     assert '"Command":"\\"sh -c echo out; ech…\\""' in line
     record = json.loads(line)
