@@ -22,6 +22,7 @@ from compose.version import VERSION
 from engine.errors import InvalidInput, Unsupported
 from engine.types import (
     ContainerSpec,
+    DeviceLimit,
     EndpointRequest,
     Healthcheck,
     LogOptions,
@@ -35,7 +36,7 @@ from engine.types import (
 
 if TYPE_CHECKING:
     from compose.model.project import Project
-    from compose.model.service import Dependency, Port, Service
+    from compose.model.service import BlkioConfig, Dependency, Port, Service
 
 _RESTARTS: Mapping[str, Literal["no", "always", "on-failure", "unless-stopped"]] = {
     "no": "no",
@@ -462,7 +463,26 @@ def _resources(service: Service) -> Resources:
         cpuset=service.cpuset or None,
         pids=service.pids_limit or (limits.pids if limits else 0) or None,
         oom_kill_disable=service.oom_kill_disable,
+        memory_swappiness=service.mem_swappiness or None,
+        block_io_weight=(service.blkio_config.weight if service.blkio_config else 0) or None,
+        block_io_devices=tuple(_device_limits(service.blkio_config)),
     )
+
+
+def _device_limits(config: BlkioConfig | None) -> Iterator[DeviceLimit]:
+    if config is None:
+        return
+    for weight in config.weight_device:
+        yield DeviceLimit("weightDevice", weight.path, weight.weight)
+    throttles = (
+        ("throttleReadBpsDevice", config.device_read_bps),
+        ("throttleWriteBpsDevice", config.device_write_bps),
+        ("throttleReadIOPSDevice", config.device_read_iops),
+        ("throttleWriteIOPSDevice", config.device_write_iops),
+    )
+    for kind, limits in throttles:
+        for limit in limits:
+            yield DeviceLimit(kind, limit.path, limit.rate)
 
 
 def _seconds(nanoseconds: int | None) -> float | None:

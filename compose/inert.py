@@ -10,8 +10,8 @@ from compose.model.project import Project
 
 INERT: dict[str, tuple[str, ...]] = {
     "Service": (
-        "annotations", "blkio_config", "cpu_count", "cpu_percent", "cpu_rt_period", "cpu_rt_runtime", "credential_spec",
-        "develop", "external_links", "gpus", "isolation", "mem_swappiness", "models", "pre_start",
+        "annotations", "cpu_count", "cpu_percent", "cpu_rt_period", "cpu_rt_runtime", "credential_spec",
+        "develop", "external_links", "gpus", "isolation", "models", "pre_start",
         "provider", "runtime", "storage_opt", "use_api_socket", "userns_mode",
     ),
     "ServiceNetwork": ("driver_opts", "gw_priority", "interface_name", "ipv6_address", "link_local_ips"),

@@ -12,6 +12,7 @@ from engine.errors import InvalidInput
 from engine.types import (
     ContainerSpec,
     ContainerStatus,
+    DeviceLimit,
     EndpointRequest,
     Health,
     Healthcheck,
@@ -41,7 +42,8 @@ def container_spec(data: Mapping[str, Any]) -> ContainerSpec:
     """A specification as it was recorded with `dataclasses.asdict`."""
     fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in data.items()}
     fields["restart"] = RestartPolicy(**data["restart"])
-    fields["resources"] = Resources(**data["resources"])
+    limits = tuple(DeviceLimit(**limit) for limit in data["resources"].get("block_io_devices", ()))
+    fields["resources"] = Resources(**{**data["resources"], "block_io_devices": limits})
     fields["log"] = LogOptions(**data["log"])
     if data["healthcheck"] is not None:
         test = data["healthcheck"]["test"]

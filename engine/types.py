@@ -42,8 +42,23 @@ class RestartPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceLimit:
+    """What holds for block I/O of one device of the host. `kind` is the OCI key: `weightDevice`, `throttleReadBpsDevice`…
+
+    `value` is a weight (10 to 1000), bytes per second or operations per second, as the kind says.
+    """
+
+    kind: str
+    path: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
 class Resources:
-    """cgroup limits; None leaves the host's default in force. `memory_swap_bytes` is memory plus swap, -1 unlimited."""
+    """cgroup limits; None leaves the host's default in force. `memory_swap_bytes` is memory plus swap, -1 unlimited.
+
+    `memory_swappiness` is 0 to 100 and `block_io_weight` 10 to 1000.
+    """
 
     memory_bytes: int | None = None
     memory_swap_bytes: int | None = None
@@ -55,6 +70,9 @@ class Resources:
     cpuset: str | None = None
     pids: int | None = None
     oom_kill_disable: bool = False
+    memory_swappiness: int | None = None
+    block_io_weight: int | None = None
+    block_io_devices: tuple[DeviceLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

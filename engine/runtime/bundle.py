@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +18,7 @@ from engine.errors import InvalidInput, NotFound, Unsupported
 from engine.kernel import capabilities
 from engine.paths import Paths
 from engine.runtime import users
-from engine.types import ContainerSpec, EndpointInfo, Healthcheck, ImageConfig, Resources
+from engine.types import ContainerSpec, DeviceLimit, EndpointInfo, Healthcheck, ImageConfig, Resources
 
 OCI_VERSION = "1.1.0"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -387,8 +388,6 @@ def _device_rule(text: str) -> dict[str, Any]:
 
 
 def _devices(spec: ContainerSpec) -> list[dict[str, Any]]:
-    import stat
-
     found: list[dict[str, Any]] = []
     for text in spec.devices:
         source, target, access = _device_parts(text)
@@ -439,15 +438,38 @@ def resources(wanted: Resources) -> dict[str, Any]:
         "swap": wanted.memory_swap_bytes,
         "reservation": wanted.memory_reservation_bytes,
         "disableOOMKiller": wanted.oom_kill_disable or None,
+        "swappiness": wanted.memory_swappiness,
     }
     quota, period = wanted.cpu_quota_us, wanted.cpu_period_us
     if wanted.cpus:
         quota, period = int(wanted.cpus * CPU_PERIOD_US), CPU_PERIOD_US
     cpu = {"shares": wanted.cpu_shares, "quota": quota, "period": period, "cpus": wanted.cpuset}
     pids = {"limit": wanted.pids if wanted.pids and wanted.pids > 0 else None}
-    parts: dict[str, dict[str, Any]] = {"memory": memory, "cpu": cpu, "pids": pids}
+    block_io = {"weight": wanted.block_io_weight, **_device_limits(wanted.block_io_devices)}
+    parts: dict[str, dict[str, Any]] = {"memory": memory, "cpu": cpu, "pids": pids, "blockIO": block_io}
     kept = {name: {key: value for key, value in part.items() if value is not None} for name, part in parts.items()}
     return {name: part for name, part in kept.items() if part}
+
+
+def _device_limits(limits: Sequence[DeviceLimit]) -> dict[str, list[dict[str, int]]]:
+    """Block I/O limits by OCI key. A partition has none of its own: the kernel refuses it and says so."""
+    found: dict[str, list[dict[str, int]]] = {}
+    for limit in limits:
+        try:
+            info = os.stat(limit.path)
+        except OSError as error:
+            raise NotFound(
+                f"cannot limit block I/O of {limit.path}: {error.strerror}", hint="see lsblk for the host's devices"
+            ) from error
+        if not stat.S_ISBLK(info.st_mode):
+            raise InvalidInput(
+                f"cannot limit block I/O of {limit.path}: it is not a block device",
+                hint="name a whole disk as lsblk does, such as /dev/sda",
+            )
+        value = {"weight" if limit.kind == "weightDevice" else "rate": limit.value}
+        entry = {"major": os.major(info.st_rdev), "minor": os.minor(info.st_rdev), **value}
+        found.setdefault(limit.kind, []).append(entry)
+    return found
 
 
 # ------------------------------------------------------------------------------------- monitor.json

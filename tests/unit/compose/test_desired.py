@@ -12,6 +12,7 @@ from compose.desired import DesiredService, config_hash
 from engine.errors import InvalidInput, Unsupported
 from engine.types import (
     ContainerSpec,
+    DeviceLimit,
     EndpointRequest,
     Healthcheck,
     LogOptions,
@@ -117,6 +118,15 @@ def test_limits_come_from_deploy_or_the_short_attributes(stack: FakeStack) -> No
     deploy = template(stack, "deploy: {resources: {limits: {memory: 64M, cpus: '0.5', pids: 20}}}")
     short = template(stack, "mem_limit: 64m\ncpus: 0.5\npids_limit: 20")
     assert deploy.resources == short.resources == Resources(memory_bytes=64 << 20, cpus=0.5, pids=20)
+
+
+def test_block_io_and_swappiness_reach_the_engine(stack: FakeStack) -> None:
+    disk = "blkio_config: {weight: 300, device_read_bps: [{path: /dev/vda, rate: 1mb}]}"
+    assert template(stack, f"{disk}\nmem_swappiness: 10").resources == Resources(
+        memory_swappiness=10,
+        block_io_weight=300,
+        block_io_devices=(DeviceLimit("throttleReadBpsDevice", "/dev/vda", 1 << 20),),
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from engine import records
 from engine.errors import InvalidInput
 from engine.types import (
     ContainerSpec,
+    DeviceLimit,
     EndpointRequest,
     Healthcheck,
     Mount,
@@ -31,7 +32,7 @@ def test_a_specification_survives_being_recorded() -> None:
         healthcheck=Healthcheck(test=("CMD", "x"), interval_s=1.5),
         mounts=(Mount("volume", "/data", "v", options={"nocopy": True}),),
         ulimits=(Ulimit("nofile", 10, 20),),
-        resources=Resources(memory_bytes=5, cpus=0.25),
+        resources=Resources(memory_bytes=5, block_io_devices=(DeviceLimit("weightDevice", "/dev/vda", 10),)),
         networks=(EndpointRequest("n", aliases=("web",)),),
         ports=(PortBinding(80, host_port=8080),),
     )

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, NotFound
 from engine.kernel import capabilities
 from engine.paths import Paths
 from engine.runtime import bundle
-from engine.types import ContainerSpec, EndpointInfo, Healthcheck, ImageConfig, Resources
+from engine.types import ContainerSpec, DeviceLimit, EndpointInfo, Healthcheck, ImageConfig, Resources
 
 ENDPOINT = EndpointInfo(
     "p_default", "n" * 64, "172.20.0.2", 24, "172.20.0.1", "02:42:ac:14:00:02", ("web",), "eth0", "umv1"
@@ -105,6 +106,28 @@ def test_limits_appear_only_where_they_were_asked_for() -> None:
         "cpu": {"quota": 50_000, "period": 100_000},
         "pids": {"limit": 50},
     }
+
+
+def test_block_io_is_limited_by_device_number(tmp_path: Path) -> None:
+    disk = next((path for path in Path("/dev").iterdir() if path.is_block_device()), None)
+    if disk is None:
+        pytest.skip("this host shows no block device")
+    limits = (DeviceLimit("throttleReadBpsDevice", str(disk), 1000), DeviceLimit("weightDevice", str(disk), 20))
+    number = {"major": os.major(disk.stat().st_rdev), "minor": os.minor(disk.stat().st_rdev)}
+    assert bundle.resources(Resources(block_io_weight=30, block_io_devices=limits, memory_swappiness=5)) == {
+        "memory": {"swappiness": 5},
+        "blockIO": {
+            "weight": 30,
+            "throttleReadBpsDevice": [{**number, "rate": 1000}],
+            "weightDevice": [{**number, "weight": 20}],
+        },
+    }
+
+
+@pytest.mark.parametrize(("path", "error"), [("/dev/null", InvalidInput), ("/dev/absent", NotFound)])
+def test_block_io_of_what_is_no_disk_cannot_be_limited(path: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=path):
+        bundle.resources(Resources(block_io_devices=(DeviceLimit("throttleReadBpsDevice", path, 1),)))
 
 
 def test_health_falls_back_field_by_field_to_the_image_and_to_dockers_defaults() -> None:
