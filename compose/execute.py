@@ -91,6 +91,9 @@ class _Run:
         self.waiting = list(plan.operations)
         self.active: dict[int, Operation] = {}
         self.done: set[int] = set()
+        self.begun: dict[int, Operation] = {}
+        self.is_giving_up = False
+        self.changed = threading.Condition()
         self.failure: BaseException | None = None
         self.builds: list[Cancellation] = []
         self.session: Session | None = None
@@ -138,7 +141,6 @@ class _Run:
     def _take_in(self, operation: Operation, error: BaseException | None) -> None:
         del self.active[operation.id]
         if error is None:
-            self.done.add(operation.id)
             for missing in self.missing.values():
                 missing.discard(operation.id)
         elif self.failure is None:
@@ -157,21 +159,34 @@ class _Run:
         return not_ready(self.engine, waits[0].name, f"{message}: still waiting for {', '.join(w.name for w in waits)}")
 
     def _drain(self) -> None:
-        """Let the operations that do something come to their end; waits, hooks, builds and pulls are given up."""
+        """Let the operations that do something come to their end; waits, hooks, builds and pulls are given up.
+
+        Ctrl-C may have come between any two steps of the main thread, so only what the threads noted themselves counts.
+        """
         for build in self.builds:
             build.cancel()
         for give_up in self.pulls:
             give_up()
-        while any(not isinstance(operation.action, PATIENT) for operation in self.active.values()):
-            self._take_in(*self.finished.get())
+        with self.changed:
+            self.is_giving_up = True
+            self.changed.wait_for(lambda: all(isinstance(one.action, PATIENT) for one in self.begun.values()))
 
     def _perform(self, operation: Operation) -> None:
+        with self.changed:
+            if self.is_giving_up:
+                return
+            self.begun[operation.id] = operation
+        failure: BaseException | None = None
         try:
             _ACTIONS[type(operation.action)](self, operation, operation.action)
         except BaseException as error:
-            self.finished.put((operation, error))
-        else:
-            self.finished.put((operation, None))
+            failure = error
+        with self.changed:
+            del self.begun[operation.id]
+            if failure is None:
+                self.done.add(operation.id)
+            self.changed.notify_all()
+        self.finished.put((operation, failure))
 
     def tell(self, operation: Operation, kind: Kind, name: str, state: str, **data: Any) -> None:
         """Send an event about what an operation does."""

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from engine.errors import InvalidInput
+
 if TYPE_CHECKING:
     from engine.runtime.client import AttachSession, ExecSession
 
@@ -33,13 +35,27 @@ def attach(session: ExecSession) -> int:
     return session.wait()
 
 
-def join(session: AttachSession, *, stdin: bool = True) -> int | None:
+def read_keys(text: str) -> bytes:
+    """Detach keys as Docker writes them: letters, and `ctrl-` with a letter or one of @[\\]^_, joined by commas."""
+    return bytes(_key(word) for word in text.split(","))
+
+
+def _key(word: str) -> int:
+    if len(word) == 1 and word.isascii():
+        return ord(word)
+    letter = word.removeprefix("ctrl-").upper()
+    if not word.startswith("ctrl-") or len(letter) != 1 or not "@" <= letter <= "_":
+        raise InvalidInput(f'cannot read "{word}" as a detach key', hint="for example: --detach-keys ctrl-p,ctrl-q")
+    return ord(letter) - ord("@")
+
+
+def join(session: AttachSession, *, stdin: bool = True, keys: bytes = DETACH_KEYS) -> int | None:
     """Take part in a container's own input and output until it ends; return its exit code, None after the detach keys."""
     sys.stdout.flush()
     outputs = {session.stdout: 1, session.stderr: 2}
     if session.tty and stdin and sys.stdin.isatty():
         with _raw_terminal(session):
-            pump = _Pump(session, outputs, session.stdin, keys=DETACH_KEYS)
+            pump = _Pump(session, outputs, session.stdin, keys=keys)
             pump.run()
     else:
         pump = _Pump(session, outputs, session.stdin if stdin else -1)
@@ -188,7 +204,8 @@ def _raw_terminal(session: ExecSession) -> Iterator[None]:
     handler = signal.signal(signal.SIGWINCH, follow_size)
     try:
         follow_size()
-        tty.setraw(0)
+        # Not TCSAFLUSH, which is the default: what was typed ahead is for the command.
+        tty.setraw(0, termios.TCSADRAIN)
         yield
     finally:
         termios.tcsetattr(0, termios.TCSADRAIN, before)
