@@ -313,6 +313,7 @@ class _Translation:
             uts_mode=service.uts or "",
             cgroup_mode=service.cgroup or "",
             cgroup_parent=service.cgroup_parent,
+            runtime=service.runtime or None,
             log=self._log(service),
         )
 

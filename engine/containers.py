@@ -23,7 +23,7 @@ from engine.images.store import ImageStore
 from engine.kernel import procfs
 from engine.paths import Paths
 from engine.ports import NetworkDriver, VolumeDriver
-from engine.runtime import bundle, cgroup, client, journal, liveness, netns, status
+from engine.runtime import bundle, cgroup, client, journal, liveness, netns, runtimes, status
 from engine.state import State
 from engine.transfer import Tree
 from engine.types import (
@@ -155,6 +155,7 @@ class Containers:
         """Record a container with its leases and volumes. Raise Conflict if the name is taken."""
         records.check_container_name(spec.name)
         bundle.capability_names(spec)
+        runtimes.program_of(spec.runtime)
         container_id = os.urandom(32).hex()
         with self._state.transaction():
             # In the transaction, so that nobody removes the image in between.

@@ -185,6 +185,8 @@ class ContainerSpec:
     uts_mode: str = ""
     cgroup_mode: str = ""
     cgroup_parent: str | None = None
+    runtime: str | None = None
+    """What starts the container: "crun", "runc", or our own (None or "umiak")."""
     log: LogOptions = LogOptions()
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from engine.errors import InvalidInput, NotFound, Unsupported
 from engine.kernel import capabilities
 from engine.paths import Paths
-from engine.runtime import users
+from engine.runtime import runtimes, users
 from engine.types import ContainerSpec, DeviceLimit, EndpointInfo, Healthcheck, ImageConfig, Resources
 
 OCI_VERSION = "1.1.0"
@@ -491,6 +491,7 @@ def monitor(paths: Paths, inputs: Inputs) -> dict[str, Any]:
         "stdin_open": spec.stdin_open,
         "stdin_once": spec.stdin_once,
         "init": spec.init,
+        "runtime": runtimes.program_of(spec.runtime),
         "stop_signal": signal_number(spec.stop_signal or image.stop_signal or "SIGTERM"),
         "stop_timeout_s": timeout,
         "restart": {"name": spec.restart.name, "max_retries": spec.restart.max_retries},

@@ -14,7 +14,20 @@ import signal
 import time
 
 from engine.kernel import process, procfs
-from engine.runtime import cgroup, daemon, endpoints, health, init, journal, liveness, netns, restart, services, status
+from engine.runtime import (
+    cgroup,
+    daemon,
+    endpoints,
+    external,
+    health,
+    init,
+    journal,
+    liveness,
+    netns,
+    restart,
+    services,
+    status,
+)
 from engine.runtime import exec as execution
 from engine.runtime.control import ControlServer, set_size
 from engine.runtime.logwriter import NoLog, open_log
@@ -182,14 +195,7 @@ class Monitor:
         stdio = None if self.config["tty"] else self._open_streams()
         self._cgroup.oom_killed()
         try:
-            launched = init.launch(
-                self._oci,
-                self.config["rootfs"],
-                rootfs_mountpoint=rootfs_mountpoint,
-                netns_fd=self.netns_fd,
-                cgroup=self._cgroup,
-                stdio=stdio,
-            )
+            launched = self._launch_init(rootfs_mountpoint, stdio)
         finally:
             for fd in set(stdio or ()):
                 os.close(fd)
@@ -214,6 +220,26 @@ class Monitor:
         # After a reboot, this tells that the container ran and did not end in anybody's sight.
         self._save_in_bundle()
         self._record("start")
+
+    def _launch_init(self, rootfs_mountpoint: str, stdio: tuple[int, int, int] | None) -> init.Launched:
+        if program := self.config.get("runtime"):
+            return external.launch(
+                program,
+                self._oci,
+                self.config["rootfs"],
+                container_id=self.id,
+                run=self._run,
+                cgroup=self._cgroup,
+                stdio=stdio,
+            )
+        return init.launch(
+            self._oci,
+            self.config["rootfs"],
+            rootfs_mountpoint=rootfs_mountpoint,
+            netns_fd=self.netns_fd,
+            cgroup=self._cgroup,
+            stdio=stdio,
+        )
 
     def _open_streams(self) -> tuple[int, int, int]:
         return self._output.open(stdin_open=self.config["stdin_open"], stdin_once=self.config.get("stdin_once", False))
@@ -396,7 +422,10 @@ class Monitor:
         if not self._owns_pids:
             # No namespace dies with this init; what it left behind is found by its cgroup.
             self._cgroup.kill()
-        return self._cgroup.oom_killed()
+        oom_killed = self._cgroup.oom_killed()
+        if program := self.config.get("runtime"):
+            external.delete(program, self.id, self._run)
+        return oom_killed
 
     def _after_exit(self, exit_code: int, *, oom_killed: bool) -> None:
         lasted_s = time.monotonic() - self._launched_at
@@ -417,6 +446,9 @@ class Monitor:
     def _relaunch(self) -> None:
         self._restart_timer = None
         try:
+            if self.config.get("runtime"):
+                self._cgroup.close()
+                self._cgroup.create(self.config["cgroup"]["resources"])  # the runtime has taken it away
             self._launch()
         except Exception as error:
             failure = failure_of(error)

@@ -134,6 +134,29 @@ def from_config(profile: Mapping[str, Any] | None, settings: Mapping[str, Any]) 
     return from_profile(profile, machine, capabilities)
 
 
+def as_oci(profile: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return an OCI `linux.seccomp` that says for this machine and process what ours or Docker's profile says in general."""
+    if profile is None:
+        return None
+    if profile.get("umiakProfile") == "default":
+        profile = default_profile()
+    arch = os.uname().machine
+    capabilities = frozenset((settings.get("capabilities") or {}).get("bounding") or ())
+    names = {abi: name for name, abi in _LIBSECCOMP_NAMES.items()}
+    kept = ("defaultAction", "defaultErrnoRet", "flags", "listenerPath", "listenerMetadata")
+    rules = [entry for entry in profile.get("syscalls") or () if _applies(entry, arch, capabilities)]
+    return {
+        **{key: profile[key] for key in kept if key in profile},
+        "architectures": [names[abi] for abi in _abis(profile, arch)],
+        "syscalls": [_oci_rule(rule) for rule in rules],
+    }
+
+
+def _oci_rule(entry: Mapping[str, Any]) -> dict[str, Any]:
+    kept = {key: entry[key] for key in ("action", "errnoRet", "args") if entry.get(key) is not None}
+    return {"names": entry.get("names") or [entry["name"]], **kept}
+
+
 def default_filter(arch: str, capabilities: Iterable[str]) -> bytes:
     """Return Docker's default profile for a process with these capabilities, compiled for the machine `arch`.
 

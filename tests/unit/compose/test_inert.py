@@ -56,6 +56,6 @@ def test_what_is_listed_exists_and_is_documented() -> None:
 
 def test_each_attribute_is_named_once() -> None:
     port = {"target": 80, "app_protocol": "http"}
-    web = {"name": "web", "image": "x", "ports": (port, port), "runtime": "r", "deploy": {"mode": "replicated"}}
+    web = {"name": "web", "image": "x", "ports": (port, port), "isolation": "r", "deploy": {"mode": "replicated"}}
     project = Project.model_validate({"name": "p", "services": {"web": web}, "networks": {"n": {"enable_ipv6": True}}})
-    assert sorted(str(path[-1]) for path in inert(project)) == ["app_protocol", "enable_ipv6", "runtime"]
+    assert sorted(str(path[-1]) for path in inert(project)) == ["app_protocol", "enable_ipv6", "isolation"]

@@ -1,0 +1,82 @@
+"""crun and runc start our containers: output, exit status, exec, terminal, restart and stop are as with our own init."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.errors import UmiakError
+from engine.runtime.runtimes import program_of
+from tests.kernel.rig import Container, Rig
+from tests.kernel.test_monitor import TRAP, cgroups_of, wait_for_output
+
+RUNTIMES = [pytest.param(name, marks=pytest.mark.needs(name)) for name in ("crun", "runc")]
+pytestmark = [
+    pytest.mark.needs("root", "netns", "overlay", "cgroup"),
+    pytest.mark.parametrize("runtime", RUNTIMES),
+]
+
+
+def shell(rig: Rig, runtime: str, script: str, **changes: object) -> Container:
+    made = rig.shell(script, runtime=program_of(runtime), **changes)
+    made.oci["linux"]["namespaces"][-1]["path"] = str(made.pin)
+    return made
+
+
+def test_output_and_exit_code_are_kept_and_nothing_remains(rig: Rig, runtime: str) -> None:
+    made = shell(rig, runtime, "echo out; echo err >&2; exit 7")
+    made.start()
+    found = made.wait_exited()
+    assert (found["exit_code"], found["error"]) == (7, "")
+    assert (made.output("stdout"), made.output("stderr")) == (b"out\n", b"err\n")
+    assert not (made.run / "runtime" / "state" / made.id).exists()
+    assert cgroups_of(made) == []
+
+
+def test_commands_run_in_it_and_a_handler_ends_it(rig: Rig, runtime: str) -> None:
+    made = shell(rig, runtime, TRAP)
+    pid = made.start()["pid"]
+    wait_for_output(made, b"ready")
+    status = Path(f"/proc/{pid}/status").read_text()
+    assert f"\nPPid:\t{made.status()['monitor_pid']}\n" in status
+    code, output = made.run_command("/bin/sh", "-c", "cat /proc/1/comm; hostname; exit 3")
+    assert (code, output) == (3, b"sh\nrig\n")
+    assert made.client.stop(30)["status"]["exit_code"] == 7
+    assert made.output().endswith(b"bye\n")
+
+
+def test_limits_hold(rig: Rig, runtime: str) -> None:
+    resources = {"pids": {"limit": 17}}
+    cgroup = {"parent": "/umiak", "resources": resources}
+    made = shell(rig, runtime, "sleep 100")
+    made.monitor["cgroup"] |= cgroup
+    made.oci["linux"]["resources"] = resources
+    made.start()
+    limits = [path / "pids.max" for path in cgroups_of(made)]
+    assert {path.read_text().strip() for path in limits if path.exists()} == {"17"}
+
+
+def test_a_terminal_is_the_monitors(rig: Rig, runtime: str) -> None:
+    made = shell(rig, runtime, "test -t 0 && echo terminal", tty=True)
+    made.start()
+    assert made.wait_exited()["exit_code"] == 0
+    assert made.output() == b"terminal\r\n"
+
+
+def test_a_restart_policy_starts_it_again_with_its_limits(rig: Rig, runtime: str) -> None:
+    restart = {"name": "on-failure", "max_retries": 2}
+    made = shell(rig, runtime, "echo run; exit 4", restart=restart)
+    made.start()
+    found = made.wait_exited()
+    assert (found["exit_code"], found["restart_count"]) == (4, 2)
+    assert made.output() == b"run\n" * 3
+
+
+def test_a_command_that_is_not_there_gives_127_and_the_runtimes_words(rig: Rig, runtime: str) -> None:
+    made = rig.container("/no/such", runtime=program_of(runtime))
+    made.oci["linux"]["namespaces"][-1]["path"] = str(made.pin)
+    with pytest.raises(UmiakError, match=f"{runtime} cannot start the container: .*/no/such"):
+        made.start()
+    assert made.status()["exit_code"] == 127
+    assert cgroups_of(made) == []
