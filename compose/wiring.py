@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from engine.facade import Engine
 from engine.images.store import ImageStore
 from engine.paths import Paths
@@ -18,7 +20,8 @@ def open_engine(*, warm: bool = False) -> Engine:
     """
     paths = Paths.from_environment()
     state = State(paths.database)
-    networks = BridgeNetworks(paths, state, LinkWorker.spawn() if warm else None)
+    is_import_awaited = warm and "pyroute2" not in sys.modules
+    networks = BridgeNetworks(paths, state, LinkWorker.spawn() if is_import_awaited else None)
     engine = Engine(paths, state, ImageStore(paths, state), networks, Volumes(paths, state))
     if warm:
         engine.zygote()

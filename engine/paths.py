@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
 class Paths:
     """The two directories and what lies in them. `root` survives a reboot, `run` does not."""
 
-    root: str
-    run: str
+    __slots__ = ("root", "run")
+
+    def __init__(self, root: str, run: str) -> None:
+        self.root = root
+        self.run = run
 
     @classmethod
     def from_environment(cls) -> Paths:
