@@ -35,10 +35,24 @@ class Ended(NamedTuple):
 
     container: str
     exit_code: int | None
+    id: str = ""
 
 
 class Interrupted(NamedTuple):
     """A note of the caller's own among what is followed."""
+
+
+class Renewed(NamedTuple):
+    """A note that a service's containers were started anew."""
+
+    service: str
+
+
+class Released(NamedTuple):
+    """Whoever held a follower is done."""
+
+
+Item = Line | Ended | Interrupted | Renewed
 
 
 class Span(NamedTuple):
@@ -77,7 +91,7 @@ class Follower:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._queue: SimpleQueue[Line | Ended | Interrupted] = SimpleQueue()
+        self._queue: SimpleQueue[Item | Released] = SimpleQueue()
         self._following = 0
 
     def follow(self, container: ContainerInfo, span: Span) -> None:
@@ -85,21 +99,30 @@ class Follower:
         self._following += 1
         threading.Thread(target=self._run, args=(container, span), daemon=True).start()
 
-    def post(self, note: Interrupted) -> None:
+    def hold(self) -> None:
+        """Go on even where nothing is followed, until `release`."""
+        self._following += 1
+
+    def release(self) -> None:
+        """End what `hold` began."""
+        self._queue.put(Released())
+
+    def post(self, note: Interrupted | Renewed) -> None:
         """Put a note among the lines; safe in a signal handler."""
         self._queue.put(note)
 
-    def __iter__(self) -> Iterator[Line | Ended | Interrupted]:
+    def __iter__(self) -> Iterator[Item]:
         """Lines in the order of time as far as a short window allows; ends when all containers have."""
         while self._following:
             batch = self._batch()
             batch.sort(key=lambda item: item.time if isinstance(item, Line) else time.time())
             for item in batch:
-                if isinstance(item, Ended):
+                if isinstance(item, (Ended, Released)):
                     self._following -= 1
-                yield item
+                if not isinstance(item, Released):
+                    yield item
 
-    def _batch(self) -> list[Line | Ended | Interrupted]:
+    def _batch(self) -> list[Item | Released]:
         batch = [self._queue.get()]
         closes = time.monotonic() + WINDOW_S
         while (left := closes - time.monotonic()) > 0:
@@ -115,7 +138,7 @@ class Follower:
                 self._queue.put(line)
         except (UmiakError, OSError) as error:
             self._queue.put(Line(time.time(), container.name, "stderr", f"umiak: output lost: {error}".encode()))
-        self._queue.put(Ended(container.name, self._exit_code(container)))
+        self._queue.put(Ended(container.name, self._exit_code(container), container.id))
 
     def _exit_code(self, container: ContainerInfo) -> int | None:
         try:

@@ -250,3 +250,41 @@ def unpack(tree: Tree, directory: str, pieces: Iterable[bytes], *, owner: tuple[
                 entry.link = base + b"/" + entry.link
             writer.write(entry, reader)
         writer.finish()
+
+
+def send(source: Tree, files: Iterable[tuple[str, str]], target: Tree, *, owner: tuple[int, int] | None = None) -> None:
+    """Copy single files, each to its own path; missing directories on the way are made. What has gone meanwhile is left out."""
+
+    def pieces() -> Iterator[bytes]:
+        for path, destination in files:
+            try:
+                fd = source.open(path, follow=False)
+            except NotFound:
+                continue
+            try:
+                yield from _Packer(fd, os.fsencode(destination.strip("/"))).pieces()
+            finally:
+                os.close(fd)
+        yield END_OF_ARCHIVE
+
+    unpack(target, "/", pieces(), owner=owner)
+
+
+def remove(tree: Tree, path: str) -> None:
+    """Remove what is at a path, a directory with all that is in it. What is not there is no error."""
+    from engine.images.tree import remove_tree
+
+    above, name = posixpath.split(posixpath.normpath(path))
+    root, inner = tree.locate(above or "/")
+    try:
+        parent = open_in_root(root, inner, os.O_RDONLY | os.O_DIRECTORY)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    try:
+        os.unlink(name, dir_fd=parent)
+    except IsADirectoryError:
+        remove_tree(name, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    finally:
+        os.close(parent)

@@ -12,11 +12,12 @@ from compose import labels
 from compose.cli import signals
 from compose.cli.context import short_name
 from compose.cli.view.lines import LinePrinter, Style
-from compose.output import Ended, Follower, Interrupted, Span
+from compose.output import Ended, Follower, Interrupted, Renewed, Span
 from engine.errors import UmiakError
 
 if TYPE_CHECKING:
     from compose.orchestrator import Orchestrator
+    from compose.watch import Watcher
 
 _GRACEFULLY = "Gracefully stopping... (press Ctrl+C again to force)"
 
@@ -35,7 +36,7 @@ class Attachment:
     """Follows the containers of services and stops them together.
 
     `follows` names the services whose end is waited for (none: all), `stops` those that are stopped at the end; of what is
-    followed, `shows` (none: all) but not `hides` is shown.
+    followed, `shows` (none: all) but not `hides` is shown. With a `watcher` it goes on until interrupted.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Attachment:
         hides: Collection[str],
         ending: Ending,
         style: Style,
+        watcher: Watcher | None = None,
     ) -> None:
         self._orchestrator = orchestrator
         self._project = project
@@ -58,8 +60,10 @@ class Attachment:
         self._hides = hides
         self._ending = ending
         self._style = style
+        self._watcher = watcher
         self._services: dict[str, str] = {}
         self._names: dict[str, str] = {}
+        self._followed: set[str] = set()
         self._codes: dict[str, int] = {}
         self._first_code: int | None = None
         self._stopping = False
@@ -76,7 +80,10 @@ class Attachment:
         print(f"Attaching to {', '.join(self._names[name] for name in shown)}", flush=True)
         follower = Follower(self._orchestrator.engine)
         for container in followed:
+            self._followed.add(container.id)
             follower.follow(container, Span(since=since))
+        if self._watcher is not None:
+            self._watch(self._watcher, follower)
         # The handler only leaves a note in the queue (SimpleQueue.put is reentrant), so that no line is lost to an exception.
         with signals.on_interrupt(lambda: follower.post(Interrupted())):
             for item in follower:
@@ -84,6 +91,10 @@ class Attachment:
                     self._interrupt()
                 elif isinstance(item, Ended):
                     self._take_end(item)
+                    self._followed.discard(item.id)
+                    self._follow_again(follower, self._services[item.container], since)
+                elif isinstance(item, Renewed):
+                    self._follow_again(follower, item.service, since)
                 elif item.container in shown:
                     printer.print(item)
         return self._exit_code()
@@ -93,6 +104,31 @@ class Attachment:
         print(_GRACEFULLY, file=sys.stderr, flush=True)
         if self._to_stop():
             self._stop()
+
+    def _watch(self, watcher: Watcher, follower: Follower) -> None:
+        """Watch beside what is shown, and show what the containers write that come of it."""
+        watcher.renewed = lambda service: follower.post(Renewed(service))
+
+        def run() -> None:
+            try:
+                watcher.run()
+            except (UmiakError, OSError) as error:
+                print(f"error: {error}", file=sys.stderr)
+            finally:
+                follower.release()
+
+        follower.hold()
+        threading.Thread(target=run, daemon=True).start()
+
+    def _follow_again(self, follower: Follower, service: str, since: float) -> None:
+        """Follow what a watcher started anew, from where it last ended; what goes on being followed is left alone."""
+        if self._watcher is None or self._stopping:
+            return
+        for container in self._orchestrator.containers(self._project):
+            is_known = container.labels.get(labels.SERVICE) == service and container.name in self._services
+            if is_known and container.id not in self._followed:
+                self._followed.add(container.id)
+                follower.follow(container, Span(since=max(container.status.finished_at, since)))
 
     def _is_shown(self, service: str) -> bool:
         return (not self._shows or service in self._shows) and service not in self._hides
@@ -112,6 +148,8 @@ class Attachment:
     def _interrupt(self) -> None:
         self._interrupted += 1
         self._stopping = True
+        if self._watcher is not None:
+            self._watcher.stop()
         if self._interrupted == 1:
             print(_GRACEFULLY, file=sys.stderr, flush=True)
             self._in_background(self._stop)

@@ -57,6 +57,7 @@ COMMANDS = {
     "volume": "volume",
     "volumes": "volumes",
     "wait": "wait",
+    "watch": "watch",
 }
 """Command → its module in this package."""
 

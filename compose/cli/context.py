@@ -101,12 +101,13 @@ class Context:
             yield Orchestrator(engine, sink, parallel=self.options.number("parallel"), dry_run=self.dry_run)
 
     @contextmanager
-    def view(self, title: str, *, quiet: bool = False) -> Iterator[View]:
-        """How progress is shown, by --progress and by what stderr is."""
+    def view(self, title: str, *, quiet: bool = False, lines: bool = False) -> Iterator[View]:
+        """How progress is shown, by --progress and by what stderr is; with `lines` never as a live region."""
         from compose.cli.view.choose import choose_view
 
         wanted = "quiet" if quiet else self.options.text("progress")
-        view = choose_view(wanted or os.environ.get("COMPOSE_PROGRESS") or "auto", title)
+        wanted = wanted or os.environ.get("COMPOSE_PROGRESS") or "auto"
+        view = choose_view("plain" if lines and wanted in ("auto", "tty") else wanted, title)
         try:
             yield view
         finally:

@@ -61,6 +61,9 @@ COMMAND = Command(
             "--no-attach", metavar="SERVICE", many=True, help="Do not show the output of these services; repeatable"
         ),
         Option("--attach-dependencies", help="Show the output of what the services named depend on, too"),
+        Option(
+            "-w", "--watch", help="Watch the files that services are made from, and update containers when they change"
+        ),
         Option("--quiet-pull", help="Accepted for compatibility", hidden=True),
         Option("--quiet-build", help="Accepted for compatibility", hidden=True),
         Option("--menu", help="Accepted for compatibility", hidden=True),
@@ -88,13 +91,17 @@ def run(context: Context, args: Args) -> int:
         view.close()
         if context.dry_run or not plan:
             print_plan(plan)
-        return attachment.run(since=begun) if is_attached else 0
+        with context.view("up", lines=True) as lines:
+            if args.flag("watch"):
+                orchestrator.sink = lines.sink
+            return attachment.run(since=begun) if is_attached else 0
 
 
 def _attachment(orchestrator: Orchestrator, project: Project, desired: Desired, args: Args) -> Attachment:
     """What `up` in the foreground shows, and what it stops at its end."""
     from compose.cli.attach import Attachment, Ending
     from compose.cli.view.lines import Style
+    from compose.cli.watch import make_watcher
     from compose.verdicts import selection
 
     chosen = selection(desired, plan_options(args))
@@ -117,6 +124,7 @@ def _attachment(orchestrator: Orchestrator, project: Project, desired: Desired, 
             timestamps=args.flag("timestamps"),
             colour=not args.flag("no-color"),
         ),
+        watcher=make_watcher(orchestrator, project, desired, args.words) if args.flag("watch") else None,
     )
 
 
@@ -158,6 +166,7 @@ def _check_options(args: Args) -> None:
         ("force-recreate", "no-recreate"),
         ("build", "no-build"),
         ("no-start", "wait"),
+        *(("watch", detach) for detach in ("detach", "wait", "no-start")),
         *((stop, detach) for stop in stops for detach in ("detach", "wait")),
     ]
     for one, other in pairs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class View(Protocol):
 
 
 class Quiet:
-    """Shows warnings only."""
+    """Shows warnings, and errors that end nothing."""
 
     def sink(self, event: Event) -> None:
         """Print a warning; forget the rest."""
@@ -27,6 +28,8 @@ class Quiet:
             from compose.cli.errors import warn
 
             warn(str(event.data.get("message", "")))
+        elif event.kind == "watch" and event.state == "error":
+            print(f"error: {event.data['message']}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Nothing to do."""

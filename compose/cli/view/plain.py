@@ -76,6 +76,8 @@ def line_of(event: Event) -> str:
     message = str(event.data.get("message", ""))
     if event.state == "warning":
         return f"warning: {message}"
+    if event.kind == "watch":
+        return f"error: {message}" if event.state == "error" else message
     if event.kind == "build" and event.state.startswith("step "):
         return _build_line(event)
     if event.kind in ("pull", "push") and event.state.startswith("step "):

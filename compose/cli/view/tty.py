@@ -110,6 +110,8 @@ class Live:
             self._changed = True
             if event.state == "warning":
                 self._above.append(f"warning: {printable(str(event.data.get('message', '')))}")
+            elif event.kind == "watch":
+                self._above.append(printable(str(event.data["message"])))
             elif event.kind == "probe":
                 self._take_probe(event)
             elif event.kind in _NOUNS and event.name:

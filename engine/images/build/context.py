@@ -315,7 +315,7 @@ def _stamp(found: os.stat_result) -> tuple[int, ...]:
 def open_context(directory: str, dockerfile: str | None) -> Context:
     """Open a build context with its `<Dockerfile>.dockerignore`, else its `.dockerignore`. Raise NotFound or Denied."""
     try:
-        rules = _ignore_rules(directory, dockerfile)
+        rules = ignore_rules(directory, dockerfile)
         return Context(directory, rules)
     except FileNotFoundError as error:
         raise NotFound(
@@ -327,7 +327,8 @@ def open_context(directory: str, dockerfile: str | None) -> Context:
         raise explained(error, f"cannot read the build context {directory}") from error
 
 
-def _ignore_rules(directory: str, dockerfile: str | None) -> IgnoreRules:
+def ignore_rules(directory: str, dockerfile: str | None) -> IgnoreRules:
+    """What a context hides, by `<Dockerfile>.dockerignore`, else by its `.dockerignore`."""
     for path in ([f"{dockerfile}.dockerignore"] if dockerfile else []) + [os.path.join(directory, ".dockerignore")]:
         try:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:

@@ -42,4 +42,4 @@ def test_following_ends_with_how_each_container_ended(stack: FakeStack) -> None:
     follower.follow(stack.engine.container("p-a-1"), Span())
     found = list(follower)
     assert [item.data for item in found if isinstance(item, Line)] == [b"first line", b"last words"]
-    assert found[-1] == Ended("p-a-1", 3)
+    assert found[-1] == Ended("p-a-1", 3, stack.engine.container("p-a-1").id)
