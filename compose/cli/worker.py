@@ -25,7 +25,7 @@ from typing import NoReturn
 
 from compose.cli.client import FORWARDED, REFUSED, socket_path, unpacked
 from compose.cli.entry import end, run
-from engine.kernel.process import PR_SET_PDEATHSIG, prctl
+from engine.kernel.process import PR_SET_PDEATHSIG, prctl, set_process_name
 
 IDLE_S = 300.0
 """How long a worker waits for the next command before it ends."""
@@ -61,6 +61,7 @@ def serve() -> None:
         return
     for name in MODULES:
         importlib.import_module(name)
+    set_process_name("umiak-worker")
     gc.freeze()
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
@@ -184,6 +185,7 @@ def _become(fds: list[int], peer: int) -> NoReturn:
     """In the fork: take over the caller's circumstances, run its command line, end."""
     code = 1
     try:
+        set_process_name("umiak")
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         with open(fds[0], "rb", closefd=False) as request:
