@@ -97,7 +97,7 @@ class _Finder:
     def _in_env_file(self, path: Path) -> Place | None:
         """The line of the last env file that sets a variable."""
         for entry in reversed(self._tree["services"][path[1]].get("env_file") or ()):
-            if not os.path.isfile(entry["path"]):
+            if not os.path.isfile(entry["path"]):  # a pipe has been read and has no lines to point at
                 continue
             if path[3] not in dotenv.read(entry["path"], self._environment, raw=entry.get("format") == "raw"):
                 continue

@@ -53,7 +53,7 @@ def render(error: BaseException, *, colour: bool = False) -> str:
     lines = [f"{red}error{shown}{plain}{bold}: {first}{plain}", *more]
     place = error.place if isinstance(error, UmiakError) else None
     if place:
-        lines += _excerpt(place, colour=colour)
+        lines += _excerpt(place, getattr(error, "line_text", None), colour=colour)
     lines += [f"   | {line}" for line in getattr(error, "details", ())]
     if hint := _hint(error):
         lines.append(f"   = help: {hint}")
@@ -85,13 +85,13 @@ def _hint(error: BaseException) -> str | None:
     return "this is a defect of umiak; UMIAK_DEBUG=1 shows where it happened"
 
 
-def _excerpt(place: str, *, colour: bool) -> list[str]:
-    """The place, and the line it points to with a caret below, where the file can be read."""
+def _excerpt(place: str, text: str | None, *, colour: bool) -> list[str]:
+    """The place, and the line it points to with a caret below: its text is known, or the file can be read again."""
     blue, plain = (_BLUE, _PLAIN) if colour else ("", "")
     lines = [f"  {blue}-->{plain} {place}"]
     path, line, column = _split_place(place)
-    text = _line_of(path, line)
-    if text is None:
+    text = _shown(text) if text is not None else _line_of(path, line)
+    if text is None or not line:
         return lines
     margin = len(str(line))
     before = text[: column - 1]
@@ -115,16 +115,21 @@ def _split_place(place: str) -> tuple[str, int, int]:
 
 
 def _line_of(path: str, line: int) -> str | None:
-    if line < 1:
+    if line < 1 or not os.path.isfile(path):  # reading a pipe again would wait for ever
         return None
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             for number, text in enumerate(file, start=1):
                 if number == line:
-                    return "".join(c for c in text.rstrip("\n")[:200] if c == "\t" or c.isprintable())
+                    return _shown(text)
     except (OSError, ValueError):
         return None
     return None
+
+
+def _shown(text: str) -> str:
+    """A line without what would disturb a terminal, cut after 200 characters."""
+    return "".join(c for c in text.rstrip("\n")[:200] if c == "\t" or c.isprintable())
 
 
 def _token_width(rest: str) -> int:

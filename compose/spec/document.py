@@ -7,16 +7,13 @@ a dict and a list that know where their items stand; scalars become str, int, fl
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from compose.errors import ComposeError, Place, display_path
+from compose.spec.source import MAX_BYTES, read_bytes
 
-MAX_BYTES = 4 << 20
 MAX_NODES = 100_000
 MAX_DEPTH = 100
 MAX_DOCUMENTS = 1_000
@@ -155,7 +152,7 @@ class Texts:
 def read(path: str, texts: Texts) -> str:
     """The text of a Compose file, `-` being standard input; raises a ComposeError that says why it cannot be read."""
     try:
-        data = sys.stdin.buffer.read(MAX_BYTES + 1) if path == "-" else _read_file(path)
+        data = read_bytes(path)
     except FileNotFoundError:
         hint = "check the path given by -f or COMPOSE_FILE"
         raise ComposeError("E001", f"cannot open {display_path(path)}: no such file", hint=hint) from None
@@ -174,17 +171,6 @@ def read(path: str, texts: Texts) -> str:
         raise ComposeError("E002", "the file is not UTF-8 text", at=at, hint="save it as UTF-8") from None
     texts.add(path, text)
     return text
-
-
-def _read_file(path: str) -> bytes:
-    # O_NONBLOCK: a FIFO that no one writes to must not hang the command.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(21, "it is a directory")
-        os.set_blocking(descriptor, True)
-        return file.read(MAX_BYTES + 1)
 
 
 def parse(text: str, file: str) -> list[Any]:

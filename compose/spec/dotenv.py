@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from compose.errors import ComposeError, Place, Warning, display_path
-from compose.spec.document import MAX_BYTES
 from compose.spec.interpolate import InvalidTemplate, RequiredVariable, substitute
+from compose.spec.source import MAX_BYTES, read_bytes
 
 _BLANK = " \t\v\f\r\x85\xa0"
 _EXPORT = re.compile(r"export[ \t\v\f\r]+")
@@ -48,8 +48,7 @@ def read(
 def _text(path: str, at: Place | None) -> str:
     name = display_path(path)
     try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        data = read_bytes(path)
     except FileNotFoundError:
         hint = "create it, or set required: false on it"
         raise ComposeError("E030", f"env file {name} not found", at=at, hint=hint) from None

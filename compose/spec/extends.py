@@ -84,7 +84,7 @@ class Extender:
                 "E001", f"cannot extend from {written}: remote files are not supported", at=at, hint=hint
             )
         file = paths.resolve(written, directory)
-        if not os.path.isfile(file):
+        if not os.path.exists(file) or os.path.isdir(file):
             message = f'cannot extend service "{name}": {display_path(file)} is not a file'
             raise ComposeError("E001", message, at=at, line_text=self._reader.texts.line(at), width=len(written))
         services = self._services_of(file)

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from compose.errors import ComposeError, Place
-from compose.spec.document import MAX_BYTES, RESET, Map, Texts, Timestamp, find_place, format_scalar, parse, read
+from compose.spec.document import RESET, Map, Texts, Timestamp, find_place, format_scalar, parse, read
+from compose.spec.source import MAX_BYTES
 
 
 def value(text: str) -> Any:

@@ -1,0 +1,73 @@
+"""Reads the files that people name: regular ones, pipes and devices, none of which may hang a command or fill its memory."""
+
+from __future__ import annotations
+
+import os
+import select
+import stat
+import sys
+import time
+
+MAX_BYTES = 4 << 20
+"""Largest file that is read."""
+PATIENCE_S = 5.0
+"""How long a named pipe or a device may take to be written and closed: some programs write `.env` on demand."""
+
+_once: dict[tuple[str, int, int], bytes] = {}
+"""What pipes and standard input said, by path, device and inode: they say it once, and a command may load twice."""
+
+
+def read_bytes(path: str) -> bytes:
+    """The bytes of a file, `-` being standard input, and one more than MAX_BYTES at most; raises an OSError that says why not.
+
+    Standard input and the pipes of a shell's `<(…)` are read to their end. A named pipe, a terminal or another device
+    that is not at its end after PATIENCE_S is a TimeoutError: no one writes to it, or someone does for ever.
+    """
+    if path == "-":
+        return _read_stdin()
+    # O_NONBLOCK: opening a named pipe waits for a writer otherwise. O_NOCTTY: a terminal stays just a file.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(21, "it is a directory")
+        if stat.S_ISREG(status.st_mode):
+            return file.read(MAX_BYTES + 1)
+        key = (path, status.st_dev, status.st_ino)
+        if key not in _once:
+            is_named = not stat.S_ISFIFO(status.st_mode) or os.path.exists(os.path.realpath(path))
+            _once[key] = _to_the_end(descriptor, PATIENCE_S if is_named else None)
+        return _once[key]
+
+
+def _read_stdin() -> bytes:
+    try:
+        status = os.fstat(sys.stdin.fileno())
+    except (OSError, ValueError):
+        return sys.stdin.buffer.read(MAX_BYTES + 1)  # no file is behind it
+    key = ("-", status.st_dev, status.st_ino)
+    if key not in _once:
+        _once[key] = sys.stdin.buffer.read(MAX_BYTES + 1)
+    return _once[key]
+
+
+def _to_the_end(descriptor: int, patience_s: float | None) -> bytes:
+    """All that comes out of a descriptor, waiting so long for its end; None waits as long as it takes."""
+    chunks: list[bytes] = []
+    rest = MAX_BYTES + 1
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    deadline = time.monotonic() + patience_s if patience_s is not None else None
+    while rest:
+        wait_ms = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        if not waiting.poll(wait_ms):
+            raise TimeoutError(110, f"it is no regular file, and its end did not come within {patience_s:g} s")
+        try:
+            chunk = os.read(descriptor, rest)
+        except BlockingIOError:
+            continue  # someone else read it first
+        if not chunk:
+            break
+        chunks.append(chunk)
+        rest -= len(chunk)
+    return b"".join(chunks)
