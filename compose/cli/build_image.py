@@ -42,9 +42,17 @@ COMMAND = Command(
         ),
         Option("--no-cache", help="Do not use the build cache"),
         Option("--no-cache-filter", metavar="STAGE", many=True, help="Stage to build without the cache; repeatable"),
-        Option("--cache-from", metavar="CACHE", many=True, help="Cache to read: type=local,src=DIR; repeatable"),
         Option(
-            "--cache-to", metavar="CACHE", many=True, help="Cache to write: type=local,dest=DIR[,mode=max]; repeatable"
+            "--cache-from",
+            metavar="CACHE",
+            many=True,
+            help="Cache to read: type=local,src=DIR, or REFERENCE; repeatable",
+        ),
+        Option(
+            "--cache-to",
+            metavar="CACHE",
+            many=True,
+            help="Cache to write: type=local,dest=DIR[,mode=max], type=inline or REFERENCE",
         ),
         Option("--pull", help="Look for newer base images"),
         Option("--platform", metavar="PLATFORM", many=True, help="Platform to build for: this machine's own only"),

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.rig import Rig
+from tests.workshop import Workshop, opened
 
 
 @pytest.fixture
@@ -15,3 +16,9 @@ def rig() -> Iterator[Rig]:
     made = Rig(Path(tempfile.mkdtemp(prefix="umiak-rig-")))
     yield made
     made.close()
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Iterator[Workshop]:
+    with opened(tmp_path) as made:
+        yield made

@@ -82,11 +82,8 @@ def build(
         )
         built = Executor(solver.stages, cache, tools, progress).run(target.index)
     solved = solver.stages[target.index]
-    for place in exports:
-        from engine.images.build.cacheio import export
-
-        export(store, place, list(solver.stages.values()) if place.is_full else [solved], cache)
-    return _delivered(store, cache, solved, built, request, epoch)
+    extra = _export(store, exports, solver, solved, built, cache, progress)
+    return _delivered(store, cache, solved, built, request, epoch, extra)
 
 
 def check(request: BuildRequest) -> list[Finding]:
@@ -226,7 +223,7 @@ def _caches(request: BuildRequest, cache: BuildCache, progress: Progress) -> lis
     """Open the caches to read, and return those to write. One that cannot be used is a warning: the build needs none."""
     if not request.cache_from and not request.cache_to:
         return []
-    from engine.images.build.cacheio import ImportedCache, read_place
+    from engine.images.build.cacheio import open_cache, read_place
 
     places: list[CachePlace] = []
     for texts, key in ((request.cache_from, "src"), (request.cache_to, "dest")):
@@ -236,20 +233,53 @@ def _caches(request: BuildRequest, cache: BuildCache, progress: Progress) -> lis
                 if key == "dest":
                     places.append(place)
                 else:
-                    cache.imports.append(ImportedCache(place.directory))
+                    cache.imports.append(open_cache(place))
             except UmiakError as error:
                 progress(BuildEvent("warning", "", 0, 0, f"{error.message}: it is not used", ""))
     return places
 
 
+def _export(
+    store: ImageStore,
+    places: Sequence[CachePlace],
+    solver: Solver,
+    solved: SolvedStage,
+    built: Built,
+    cache: BuildCache,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Write the caches asked for; return what an inline one adds to the image's configuration."""
+    extra: dict[str, Any] = {}
+    for place in places:
+        from engine.images.build import cacheio
+
+        try:
+            if place.kind == "inline":
+                extra[cacheio.INLINE_KEY] = cacheio.inline_document(solved, built, cache)
+            else:
+                stages = list(solver.stages.values()) if place.is_full else [solved]
+                cacheio.export(store, place, stages, cache)
+        except UmiakError as error:
+            if not place.ignores_errors:
+                raise
+            progress(BuildEvent("warning", "", 0, 0, error.message, ""))
+    return extra
+
+
 def _delivered(
-    store: ImageStore, cache: BuildCache, stage: SolvedStage, built: Built, request: BuildRequest, epoch: int | None
+    store: ImageStore,
+    cache: BuildCache,
+    stage: SolvedStage,
+    built: Built,
+    request: BuildRequest,
+    epoch: int | None,
+    extra: Mapping[str, Any],
 ) -> Image:
     """Record the image, and write it where the caller wants it. Only an image that stays in the store gets its names there."""
     output = request.output
     if output is None or output.is_image:
-        return _record(store, cache, stage, built, request.tags, request.labels, epoch)
-    image = _record(store, cache, stage, built, (), request.labels, epoch)
+        return _record(store, cache, stage, built, request.tags, request.labels, epoch, extra)
+    image = _record(store, cache, stage, built, (), request.labels, epoch, extra)
     if not image.tags:
         cache.keep(image.id)
     if output.kind in ("local", "tar"):
@@ -272,8 +302,12 @@ def _record(
     tags: Sequence[str],
     labels: Mapping[str, str],
     epoch: int | None,
+    extra: Mapping[str, Any],
 ) -> Image:
-    """Make the image. The same steps with the same configuration give the same image, so nothing is written a second time."""
+    """Make the image, with `extra` beside its configuration.
+
+    The same steps with the same configuration give the same image, so nothing is written a second time.
+    """
     base: dict[str, Any] = store.config_json(stage.base.id) if stage.base else {}
     history, created = _history(stage, built, base, epoch)
     if labels:
@@ -284,6 +318,7 @@ def _record(
         "os": base.get("os") or "linux",
         "config": stage.settings.config,
         "history": history,
+        **extra,
     }
     if base.get("variant"):
         document["variant"] = base["variant"]

@@ -1,4 +1,6 @@
-"""Caches of builds outside of the store: an OCI layout with the layers, and one document that says what they are the result of.
+"""Caches of builds outside of the store: the layers, and one document that says what they are the result of.
+
+They lie in a directory (an OCI layout), at a registry (an artefact), or in the image itself (inline: its configuration has the document).
 
 `cache_to` writes it, `cache_from` reads it on another machine. Layers are verified by digest when they are taken over.
 """
@@ -8,22 +10,25 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import InvalidInput, Unsupported
+from engine.errors import InvalidInput, NotFound, Unsupported
 from engine.images.blobs import replace_file, to_json
 from engine.images.build.cache import BuildCache, Built, Made
 from engine.images.build.context import explained
-from engine.images.config import MAX_JSON_BYTES, parse_json
-from engine.images.reference import is_digest
+from engine.images.config import MAX_JSON_BYTES, diff_ids, parse_json
+from engine.images.reference import Reference, is_digest
 
 if TYPE_CHECKING:
     from engine.images.build.work import SolvedStage, Step
+    from engine.images.registry.manifest import Descriptor
     from engine.images.store import ImageStore, LayerRef
 
 CACHE_TYPE = "application/vnd.umiak.buildcache.v1+json"
+INLINE_KEY = "io.umiak.buildcache.v1"
 _MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
@@ -31,34 +36,97 @@ _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 
 @dataclass(frozen=True, slots=True)
 class CachePlace:
-    """A cache outside of the store. `is_full` (mode=max) says that the steps of all stages go into it, not the target's only."""
+    """A cache outside of the store: a kind (`local`, `registry`, `inline`) and a directory or reference.
 
-    directory: str
+    `is_full` (mode=max) says that the steps of all stages go into it, not the target's only. `ignores_errors`: a cache that
+    cannot be written is no reason to fail.
+    """
+
+    kind: str
+    name: str = ""
     is_full: bool = False
+    ignores_errors: bool = False
 
 
 def read_place(text: str, key: str) -> CachePlace:
-    """Read one entry of cache_from (`src`) or cache_to (`dest`). Raise Unsupported for other types than local."""
-    words = dict(word.partition("=")[::2] for word in text.split(",")) if "=" in text else {"type": "registry"}
-    if words.get("type", "registry") != "local":
-        raise Unsupported(f'the cache "{text}" is not supported', hint=f"use type=local,{key}=directory")
-    if not words.get(key):
-        raise InvalidInput(f'the cache "{text}" names no directory', hint=f"write type=local,{key}=directory")
-    return CachePlace(os.path.abspath(words[key]), words.get("mode") == "max")
+    """Read one entry of cache_from (`key` is `src`) or cache_to (`dest`); a name alone is a reference.
+
+    Raise InvalidInput, or Unsupported for other types than local, registry and inline.
+    """
+    words = dict(word.partition("=")[::2] for word in text.split(",")) if "=" in text else {"ref": text}
+    kind = words.get("type", "registry")
+    known = ("local", "registry", "inline") if key == "dest" else ("local", "registry")
+    if kind not in known:
+        raise Unsupported(f'the cache "{text}" is not supported', hint=f"the types are {', '.join(known)}")
+    full, lenient = words.get("mode") == "max", words.get("ignore-error") == "true"
+    if kind == "inline":
+        return CachePlace(kind, ignores_errors=lenient)
+    name = words.get(key if kind == "local" else "ref")
+    if not name:
+        wanted = f"type=local,{key}=directory" if kind == "local" else "type=registry,ref=host/name:tag"
+        raise InvalidInput(f'the cache "{text}" does not say where it is', hint=f"write {wanted}")
+    if kind == "registry":
+        Reference.parse(name)
+        return CachePlace(kind, name, full, lenient)
+    return CachePlace(kind, os.path.abspath(name), full, lenient)
 
 
-class ImportedCache:
-    """A cache read from a directory. Nothing is taken from it before a build asks."""
+def open_cache(place: CachePlace) -> ImportedCache:
+    """The cache at a place, its document read. Raise InvalidInput, NotFound or what the registry says."""
+    return RegistryCache(place.name) if place.kind == "registry" else LocalCache(place.name)
 
-    def __init__(self, directory: str) -> None:
-        self.directory = directory
+
+class ImportedCache(ABC):
+    """A cache read from elsewhere. No layer is taken from it before a build asks."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.entries: dict[str, Built] = {}
         self.blobs: dict[str, str] = {}
+
+    def read_document(self, data: bytes) -> None:
+        """Take the steps and the layers from a cache's document. Raise InvalidInput."""
+        try:
+            document = parse_json(data, "the cache's document")
+            self.blobs = {str(item["diff_id"]): str(item["blob"]) for item in document["layers"]}
+            for entry in document["entries"]:
+                made = tuple(Made(str(m["created"]), str(m["created_by"]), bool(m["layer"])) for m in entry["made"])
+                self.entries[str(entry["key"])] = Built(tuple(map(str, entry["layers"])), made)
+        except (KeyError, IndexError, TypeError) as error:
+            raise self.strange() from error
+
+    def strange(self) -> InvalidInput:
+        """The error for what is no cache."""
+        return InvalidInput(f"{self.name} is not a build cache of umiak's")
+
+    def take(self, cache: BuildCache, keys: Sequence[str]) -> None:
+        """Take over the last of these steps that this cache has, with its layers."""
+        for key in reversed(keys):
+            built = self.entries.get(key)
+            if built is not None and built.made and self._take_layers(cache, built.layers):
+                cache.add(key, built)
+
+    def _take_layers(self, cache: BuildCache, layers: Sequence[str]) -> bool:
+        missing = [layer for layer in dict.fromkeys(layers) if cache.store.find_layer(layer) is None]
+        if not all(is_digest(layer) and is_digest(self.blobs.get(layer, "")) for layer in missing):
+            return False
+        return not missing or self.fetch(cache, missing)
+
+    @abstractmethod
+    def fetch(self, cache: BuildCache, layers: Sequence[str]) -> bool:
+        """Bring layers into the store, verified; False where one is gone."""
+
+
+class LocalCache(ImportedCache):
+    """A cache in a directory."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__(directory)
         self._read()
 
     def _read(self) -> None:
         """Read the document. A directory that is not there is an empty cache, as the first run of a pipeline has it."""
-        path = os.path.join(self.directory, "index.json")
+        path = os.path.join(self.name, "index.json")
         if not os.path.exists(path):
             return
         try:
@@ -66,56 +134,118 @@ class ImportedCache:
                 index = parse_json(file.read(MAX_JSON_BYTES + 1), path)
             manifest = parse_json(self._blob(index["manifests"][0]["digest"]), "the cache's manifest")
             if manifest["config"]["mediaType"] != CACHE_TYPE:
-                raise InvalidInput(f"{self.directory} is not a build cache of umiak's")
-            document = parse_json(self._blob(manifest["config"]["digest"]), "the cache's document")
-            self.blobs = {str(item["diff_id"]): str(item["blob"]) for item in document["layers"]}
-            for entry in document["entries"]:
-                made = tuple(Made(str(m["created"]), str(m["created_by"]), bool(m["layer"])) for m in entry["made"])
-                self.entries[str(entry["key"])] = Built(tuple(map(str, entry["layers"])), made)
+                raise self.strange()
+            self.read_document(self._blob(manifest["config"]["digest"]))
         except (KeyError, IndexError, TypeError) as error:
-            raise InvalidInput(f"{self.directory} is not a build cache of umiak's") from error
+            raise self.strange() from error
         except OSError as error:
-            raise explained(error, f"cannot read the build cache {self.directory}") from error
+            raise explained(error, f"cannot read the build cache {self.name}") from error
 
     def _blob(self, digest: str) -> bytes:
         if not is_digest(digest):
-            raise InvalidInput(f"{self.directory} has an entry without a sha256 digest")
-        with open(_blob_path(self.directory, digest), "rb") as file:
+            raise InvalidInput(f"{self.name} has an entry without a sha256 digest")
+        with open(_blob_path(self.name, digest), "rb") as file:
             data = file.read(MAX_JSON_BYTES + 1)
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != digest:
-            raise InvalidInput(f"blob {digest} of {self.directory} does not match its digest")
+            raise InvalidInput(f"blob {digest} of {self.name} does not match its digest")
         return data
 
-    def take(self, cache: BuildCache, keys: Sequence[str]) -> None:
-        """Take over the last of these steps that this cache has, with its layers."""
-        for key in reversed(keys):
-            built = self.entries.get(key)
-            if built is not None and built.made and all(self._take_layer(cache, layer) for layer in built.layers):
-                cache.add(key, built)
-
-    def _take_layer(self, cache: BuildCache, diff_id: str) -> bool:
-        store = cache.store
-        if store.find_layer(diff_id) is not None:
-            return True
-        blob = self.blobs.get(diff_id, "")
-        if not is_digest(blob) or not is_digest(diff_id):
-            return False
+    def fetch(self, cache: BuildCache, layers: Sequence[str]) -> bool:
         try:
-            with open(_blob_path(self.directory, blob), "rb") as file:
-                cache.hold(store.add_layer(file, diff_id=diff_id, blob=blob))
+            for diff_id in layers:
+                blob = self.blobs[diff_id]
+                with open(_blob_path(self.name, blob), "rb") as file:
+                    cache.hold(cache.store.add_layer(file, diff_id=diff_id, blob=blob))
         except FileNotFoundError:
             return False
         return True
 
 
+class RegistryCache(ImportedCache):
+    """A cache at a registry, or that in an image (inline). A name that is not there yet is an empty cache."""
+
+    def __init__(self, reference: str) -> None:
+        from engine.images.registry.artefact import read_artefact
+
+        super().__init__(reference)
+        self._descriptors: dict[str, Descriptor] = {}
+        try:
+            found = read_artefact(reference)
+        except NotFound:
+            return
+        self._descriptors = {layer.digest: layer for layer in found.layers}
+        if found.media_type == CACHE_TYPE:
+            self.read_document(found.document)
+        else:
+            self._read_inline(parse_json(found.document, "the image configuration"), found.layers)
+
+    def _read_inline(self, image: Mapping[str, Any], blobs: Sequence[Descriptor]) -> None:
+        """Take the steps from an image's configuration: how many of its layers, and of its own steps, each has."""
+        inline = image.get(INLINE_KEY)
+        layers = diff_ids(image)
+        if not isinstance(inline, dict) or len(layers) != len(blobs):
+            raise self.strange()
+        try:
+            made = [Made(str(m["created"]), str(m["created_by"]), bool(m["layer"])) for m in inline["made"]]
+            for key, layer_count, made_count in inline["entries"]:
+                self.entries[str(key)] = Built(tuple(layers[: int(layer_count)]), tuple(made[: int(made_count)]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise self.strange() from error
+        self.blobs = {layer: blob.digest for layer, blob in zip(layers, blobs, strict=True)}
+
+    def fetch(self, cache: BuildCache, layers: Sequence[str]) -> bool:
+        from engine.images.registry.artefact import take_layers
+
+        wanted = {layer: self._descriptors.get(self.blobs[layer]) for layer in layers}
+        there = {layer: blob for layer, blob in wanted.items() if blob is not None}
+        if len(there) < len(wanted):
+            return False
+        try:
+            taken = take_layers(cache.store, self.name, there)
+        except NotFound:
+            return False
+        for ref in taken.values():
+            cache.hold(ref)
+        return True
+
+
+def inline_document(stage: SolvedStage, built: Built, cache: BuildCache) -> dict[str, Any]:
+    """What goes into an image's configuration so that the image is a cache of its own steps, under INLINE_KEY."""
+    entries = []
+    keys = [step.key for step in stage.steps if step.work is not None]
+    for key, image_id in cache.results([step for step in stage.steps if step.work is not None]).items():
+        found = cache.load(image_id)
+        if found is not None and found.layers == built.layers[: len(found.layers)]:
+            entries.append([key, len(found.layers), len(found.made)])
+    return {"made": _listed(built.made), "entries": sorted(entries, key=lambda entry: keys.index(entry[0]))}
+
+
+def _listed(made: Sequence[Made]) -> list[dict[str, Any]]:
+    return [{"created": m.created, "created_by": m.created_by, "layer": m.has_layer} for m in made]
+
+
 def export(store: ImageStore, place: CachePlace, stages: Sequence[SolvedStage], cache: BuildCache) -> None:
-    """Write the results of these stages' steps, with their layers, to a directory; what it held before is replaced."""
+    """Write the results of these stages' steps, with their layers; what was there before is replaced."""
     steps = [step for stage in stages for step in stage.steps if step.work is not None]
     entries, layers = _entries(steps, cache)
+    refs = cache.refs(layers)
+    if place.kind == "registry":
+        from engine.images.registry.artefact import push_artefact
+
+        push_artefact(
+            store, place.name, refs, CACHE_TYPE, lambda sent: _document(entries, layers, [blob.digest for blob in sent])
+        )
+        return
     try:
-        _write(store, place.directory, entries, cache.refs(layers))
+        _write(store, place.name, entries, refs)
     except OSError as error:
-        raise explained(error, f"cannot write the build cache {place.directory}") from error
+        raise explained(error, f"cannot write the build cache {place.name}") from error
+
+
+def _document(entries: list[dict[str, Any]], layers: Sequence[str], blobs: Sequence[str]) -> bytes:
+    """The document of a cache: steps, and each layer with the blob that it is there."""
+    listed = [{"diff_id": layer, "blob": blob} for layer, blob in zip(layers, blobs, strict=True)]
+    return to_json({"entries": entries, "layers": listed})
 
 
 def _entries(steps: Sequence[Step], cache: BuildCache) -> tuple[list[dict[str, Any]], list[str]]:
@@ -126,8 +256,7 @@ def _entries(steps: Sequence[Step], cache: BuildCache) -> tuple[list[dict[str, A
         if built is None:
             continue
         layers.update(dict.fromkeys(built.layers))
-        made = [{"created": m.created, "created_by": m.created_by, "layer": m.has_layer} for m in built.made]
-        entries[key] = {"key": key, "layers": list(built.layers), "made": made}
+        entries[key] = {"key": key, "layers": list(built.layers), "made": _listed(built.made)}
     return list(entries.values()), list(layers)
 
 
@@ -135,8 +264,7 @@ def _write(store: ImageStore, directory: str, entries: list[dict[str, Any]], ref
     os.makedirs(os.path.join(directory, "blobs/sha256"), exist_ok=True)
     for ref in refs:
         _copy_blob(store, directory, ref.blob)
-    layers = [{"diff_id": ref.diff_id, "blob": ref.blob} for ref in refs]
-    config = to_json({"entries": entries, "layers": layers})
+    config = _document(entries, [ref.diff_id for ref in refs], [ref.blob for ref in refs])
     manifest = to_json(
         {
             "schemaVersion": 2,

@@ -164,17 +164,18 @@ def _layers(store: ImageStore, connection: Connection, found: Found, config: byt
         elif diff_id not in fetches:
             fetches[diff_id] = blob
             report(short(blob.digest), "waiting", total=blob.size_bytes)
-    have |= _fetch_all(store, connection, found.repository, fetches, report)
+    have |= fetch_layers(store, connection, found.repository, fetches, report)
     return [have[diff_id] for diff_id in wanted]
 
 
-def _fetch_all(
+def fetch_layers(
     store: ImageStore,
     connection: Connection,
     repository: Repository,
     fetches: dict[str, Descriptor],
     report: Reporter,
 ) -> dict[str, LayerRef]:
+    """Fetch layers in parallel, the largest first: diff ID → blob."""
     if not fetches:
         return {}
     order = sorted(fetches, key=lambda diff_id: -fetches[diff_id].size_bytes)

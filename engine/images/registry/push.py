@@ -23,7 +23,7 @@ from engine.images.registry.events import Progress, Reporter, short
 from engine.images.registry.failures import PASSING, Patience
 from engine.images.registry.manifest import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
 from engine.images.registry.pull import connected, gather, naming
-from engine.images.registry.repository import MONOLITHIC_BYTES, Repository
+from engine.images.registry.repository import MONOLITHIC_BYTES, Connection, Repository
 from engine.images.registry.settings import Settings
 from engine.images.store import ImageStore, LayerRef
 from engine.types import Image
@@ -43,7 +43,7 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Blob:
+class SentBlob:
     """A layer as it goes out."""
 
     digest: str
@@ -80,12 +80,8 @@ def push(
         place = endpoint(target.registry, connection.settings)
         repository = Repository(connection, place, target.repository, "pull,push")
         repository.open()
-        upload = _Upload(store, repository, target, compression, connection.patience, report)
-        with ThreadPoolExecutor(connection.settings.parallel, "push") as pool:
-            layers = list(dict.fromkeys(store.layer_refs(image)))
-            futures = {layer: pool.submit(upload.layer, layer) for layer in layers}
-            gather(futures.values(), connection.patience.cancel)
-        blobs = [futures[layer].result() for layer in store.layer_refs(image)]
+        upload = Upload(store, repository, target, compression, connection.patience, report)
+        blobs = upload.layers(store.layer_refs(image), connection)
         manifest, media_type = upload.manifest(image, blobs)
         digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
         for name in names:
@@ -94,7 +90,7 @@ def push(
         return Pushed(digest, len(manifest), tuple(name.familiar for name in names))
 
 
-class _Upload:
+class Upload:
     """One image on its way into one repository."""
 
     def __init__(
@@ -113,20 +109,27 @@ class _Upload:
         self._patience = patience
         self._report = report
 
-    def layer(self, layer: LayerRef) -> _Blob:
+    def layers(self, layers: Sequence[LayerRef], connection: Connection) -> list[SentBlob]:
+        """See to it that the repository has all these layers, sent side by side; return what they are there."""
+        with ThreadPoolExecutor(connection.settings.parallel, "push") as pool:
+            futures = {layer: pool.submit(self.layer, layer) for layer in dict.fromkeys(layers)}
+            gather(futures.values(), connection.patience.cancel)
+        return [futures[layer].result() for layer in layers]
+
+    def layer(self, layer: LayerRef) -> SentBlob:
         """See to it that the repository has a layer; return what it is there."""
         with self._store.blobs.open(layer.blob) as file:
             stored = detect(file.read(6))
         if stored in COMPRESSIONS:
             size = self._store.blobs.size_bytes(layer.blob)
-            blob = _Blob(layer.blob, size, f"{OCI_LAYER}+{stored}")
+            blob = SentBlob(layer.blob, size, f"{OCI_LAYER}+{stored}")
             if not self._is_there(blob):
                 with self._store.blobs.open(layer.blob) as file:
                     self._send(blob, file)
             return blob
         known = self._store.compressed(layer.diff_id, self._compression)
         if known is not None:
-            blob = _Blob(*known, f"{OCI_LAYER}+{self._compression}")
+            blob = SentBlob(*known, f"{OCI_LAYER}+{self._compression}")
             if self._is_there(blob):
                 return blob
         with self._compressed(layer) as (blob, file):
@@ -134,7 +137,7 @@ class _Upload:
                 self._send(blob, file)
         return blob
 
-    def manifest(self, image: Image, blobs: Sequence[_Blob]) -> tuple[bytes, str]:
+    def manifest(self, image: Image, blobs: Sequence[SentBlob]) -> tuple[bytes, str]:
         """Send the configuration; return the manifest: the image's own where its blobs went out as they are."""
         stored = self._store.manifest(image.id)
         self._configuration(image.id)
@@ -156,14 +159,9 @@ class _Upload:
         if self._repository.has_blob(image_id):
             return
         with self._store.blobs.open(image_id) as file:
-            data = file.read()
+            self._repository.put_blob(image_id, file.read())
 
-        def send() -> None:
-            self._repository.finish_upload(self._repository.begin_upload(), image_id, data)
-
-        self._patience.retry(send)
-
-    def _is_there(self, blob: _Blob) -> bool:
+    def _is_there(self, blob: SentBlob) -> bool:
         """Whether the repository has a blob, or takes it over from another one of its registry."""
         name = short(blob.digest)
         if self._repository.has_blob(blob.digest):
@@ -184,20 +182,17 @@ class _Upload:
             break
         return False
 
-    def _send(self, blob: _Blob, file: BinaryIO) -> None:
+    def _send(self, blob: SentBlob, file: BinaryIO) -> None:
         self._report(short(blob.digest), "uploading", 0, blob.size_bytes)
         if blob.size_bytes <= MONOLITHIC_BYTES:
             file.seek(0)
-            data = file.read()
-            self._patience.retry(
-                lambda: self._repository.finish_upload(self._repository.begin_upload(), blob.digest, data)
-            )
+            self._repository.put_blob(blob.digest, file.read())
         else:
             self._send_pieces(blob, file)
         self._store.note_blob(self._target, blob.digest)
         self._report(short(blob.digest), "done", blob.size_bytes, blob.size_bytes)
 
-    def _send_pieces(self, blob: _Blob, file: BinaryIO) -> None:
+    def _send_pieces(self, blob: SentBlob, file: BinaryIO) -> None:
         """Send a large blob: all of it at once, and after a broken connection what the registry has not got."""
         location, offset = self._repository.begin_upload(), 0
         attempt = 0
@@ -215,7 +210,7 @@ class _Upload:
                 self._patience.wait(error, attempt)
                 location, offset = self._repository.uploaded(location) or (self._repository.begin_upload(), 0)
 
-    def _reader(self, blob: _Blob, file: BinaryIO, offset: int) -> Callable[[], Readable]:
+    def _reader(self, blob: SentBlob, file: BinaryIO, offset: int) -> Callable[[], Readable]:
         def told(done: int) -> None:
             self._patience.check()
             self._report(short(blob.digest), "uploading", done, blob.size_bytes)
@@ -227,7 +222,7 @@ class _Upload:
         return opened
 
     @contextmanager
-    def _compressed(self, layer: LayerRef) -> Iterator[tuple[_Blob, BinaryIO]]:
+    def _compressed(self, layer: LayerRef) -> Iterator[tuple[SentBlob, BinaryIO]]:
         """A layer's compressed form in a temporary file."""
         total = self._store.blobs.size_bytes(layer.blob)
         plain = hashlib.sha256()
@@ -246,7 +241,7 @@ class _Upload:
                 )
             self._store.note_compressed(layer.diff_id, self._compression, writer.digest, writer.size_bytes)
             with writer.reread() as packed:
-                yield _Blob(writer.digest, writer.size_bytes, f"{OCI_LAYER}+{self._compression}"), packed
+                yield SentBlob(writer.digest, writer.size_bytes, f"{OCI_LAYER}+{self._compression}"), packed
 
 
 class _Counted:

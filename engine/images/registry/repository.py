@@ -171,6 +171,10 @@ class Repository:
         url = f"{location}{joint}digest={digest}"
         self._request("PUT", url, headers=headers, body=body, expected=(201, 204)).release_conn()
 
+    def put_blob(self, digest: str, data: bytes) -> None:
+        """Store a small blob, in one piece."""
+        self._connection.patience.retry(lambda: self.finish_upload(self.begin_upload(), digest, data))
+
     def put_manifest(self, reference: str, data: bytes, media_type: str) -> None:
         """Store a manifest under a tag or its digest."""
 
