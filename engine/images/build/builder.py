@@ -19,7 +19,7 @@ from engine.images.build.bases import BaseImages, Pull
 from engine.images.build.cache import BuildCache, Built
 from engine.images.build.context import explained, open_context
 from engine.images.build.contexts import Contexts
-from engine.images.build.download import Downloads
+from engine.images.build.download import Downloads, is_url
 from engine.images.build.events import BuildEvent
 from engine.images.build.execute import Executor
 from engine.images.build.git import is_git
@@ -67,7 +67,11 @@ def build(
     directory = os.path.join(store.paths.root, "build")
     remove_abandoned(directory)
     cache = BuildCache(store, read=not request.no_cache, session=request.session)
-    with _local_context(request, directory) as context, _surroundings(store, request, context, pull) as surroundings:
+    downloads = Downloads(os.path.join(store.paths.cache, _DOWNLOADS), request.cancellation)
+    with (
+        _local_context(request, directory, downloads) as context,
+        _surroundings(store, request, context, downloads, pull) as surroundings,
+    ):
         solver, target = _solved(store, request, context, surroundings)
         _warn(solver, target, progress)
         exports = _caches(request, cache, progress)
@@ -92,13 +96,21 @@ def check(request: BuildRequest) -> list[Finding]:
 
     from engine.images.build import lint
 
-    with tempfile.TemporaryDirectory() as scratch, _local_context(request, scratch) as directory:
-        return lint.check(*read_dockerfile(request, directory))
+    with tempfile.TemporaryDirectory() as scratch:
+        downloads = Downloads(os.path.join(scratch, _DOWNLOADS), request.cancellation)
+        with _local_context(request, scratch, downloads) as directory:
+            return lint.check(*read_dockerfile(request, directory))
 
 
 @contextmanager
-def _local_context(request: BuildRequest, directory: str) -> Iterator[str]:
-    """The directory of the build context; that of a repository lasts as long as the block."""
+def _local_context(request: BuildRequest, directory: str, downloads: Downloads) -> Iterator[str]:
+    """The directory of the build context; that of a repository or an archive lasts as long as the block."""
+    if is_url(request.context) and not is_git(request.context):
+        from engine.images.build.archivecontext import unpacked
+
+        with workspace(directory, []) as space, unpacked(request.context, downloads, space.path) as path:
+            yield path
+        return
     if not is_git(request.context):
         yield request.context
         return
@@ -111,7 +123,7 @@ def _local_context(request: BuildRequest, directory: str) -> Iterator[str]:
 
 @contextmanager
 def _surroundings(
-    store: ImageStore, request: BuildRequest, directory: str, pull: Pull | None
+    store: ImageStore, request: BuildRequest, directory: str, downloads: Downloads, pull: Pull | None
 ) -> Iterator[Surroundings]:
     for name in request.entitlements:
         if name not in ENTITLEMENTS:
@@ -126,15 +138,13 @@ def _surroundings(
         main = open_context(directory, dockerfile)
         stack.callback(main.close)
         scratch = ""
-        if any(is_git(value) for value in request.named_contexts.values()):
+        if any(is_git(value) or is_url(value) for value in request.named_contexts.values()):
             scratch = stack.enter_context(workspace(os.path.join(store.paths.root, "build"), [])).path
-        contexts = stack.enter_context(
-            Contexts(main, request.named_contexts, store, bases, scratch, request.cancellation)
-        )
+        contexts = stack.enter_context(Contexts(main, request.named_contexts, store, bases, scratch, downloads))
         yield Surroundings(
             contexts,
             bases,
-            Downloads(os.path.join(store.paths.cache, _DOWNLOADS), request.cancellation),
+            downloads,
             request.cancellation,
             request.options.network,
             frozenset(request.entitlements),

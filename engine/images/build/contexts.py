@@ -1,7 +1,7 @@
 """Where a build takes files and images from beside its Dockerfile: the context, and further ones by name.
 
-A named context is a directory, a repository, an image (`docker-image://`), or an image in a layout (`oci-layout://`). In FROM
-and --from its name goes before those of stages and images.
+A named context is a directory, a repository, an archive on a server, an image (`docker-image://`), or an image in a layout
+(`oci-layout://`). In FROM and --from its name goes before those of stages and images.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from engine.images.build.git import is_git
 
 if TYPE_CHECKING:
     from engine.images.build.bases import BaseImages
-    from engine.images.build.cancel import Cancellation
+    from engine.images.build.download import Downloads
     from engine.images.store import ImageStore
     from engine.types import Image
 
@@ -37,14 +37,14 @@ class Contexts:
         store: ImageStore,
         bases: BaseImages,
         scratch: str,
-        cancellation: Cancellation,
+        downloads: Downloads,
     ) -> None:
         self.main = main
         self._named = {name.lower(): value for name, value in named.items()}
         self._store = store
         self._bases = bases
         self._scratch = scratch
-        self._cancellation = cancellation
+        self._downloads = downloads
         self._opened: dict[str, Context | Image] = {}
         self._stack = ExitStack()
 
@@ -80,10 +80,12 @@ class Contexts:
         if is_git(value):
             from engine.images.build import git
 
-            source = git.find(value, self._cancellation)
-            value = self._stack.enter_context(git.checked_out(source, self._scratch, self._cancellation))
+            source = git.find(value, self._downloads.cancellation)
+            value = self._stack.enter_context(git.checked_out(source, self._scratch, self._downloads.cancellation))
         elif is_url(value):
-            raise Unsupported(f"cannot use {value} as a context", hint="name a directory, a repository or an image")
+            from engine.images.build.archivecontext import unpacked
+
+            value = self._stack.enter_context(unpacked(value, self._downloads, self._scratch))
         context = open_context(os.path.abspath(value), None)
         self._stack.callback(context.close)
         return context

@@ -21,7 +21,7 @@ class BuildRequest:
     """
 
     context: str
-    """A directory, or a git repository as `url.git#ref:directory`."""
+    """A directory, a git repository as `url.git#ref:directory`, or the URL of a tar archive."""
     dockerfile: str | None = None
     dockerfile_inline: str | None = None
     args: Mapping[str, str | None] = field(default_factory=dict)

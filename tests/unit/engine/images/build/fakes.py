@@ -68,7 +68,7 @@ def solver(
     images: Any = store or FakeStore()
     bases = BaseImages(images)
     cancellation = Cancellation()
-    contexts = Contexts(opened, named or {}, images, bases, "", cancellation)
+    contexts = Contexts(opened, named or {}, images, bases, "", Downloads("", cancellation))
     around = Surroundings(contexts, bases, Downloads("", cancellation), cancellation, **rules)
     try:
         with contexts:
