@@ -42,6 +42,10 @@ class UpOptions:
     timeout_s: float | None = None
     start: bool = True
     wait: bool = False
+    rerun: bool = False
+    """Run what has completed again, as if it had not."""
+    rerun_services: tuple[str, ...] = ()
+    """The same for these services only."""
 
     def count(self, service: DesiredService) -> int:
         """How many replicas a service shall have."""
@@ -327,9 +331,15 @@ class _Judge:
             return "keep", ""
         if status.state == "created":
             return "start", "not started yet"
-        if service.awaited and status.exit_code == 0:
+        if self._has_completed(service, existing):
             return "keep", ""
         return "start", f"exited ({status.exit_code})" if status.exit_code is not None else "not running"
+
+    def _has_completed(self, service: DesiredService, container: ContainerInfo) -> bool:
+        """Whether a one-shot ended with 0 by itself. One that was told to stop has not come to its end."""
+        if self.options.rerun or service.name in self.options.rerun_services:
+            return False
+        return service.one_shot and container.status.exit_code == 0 and container.desired != "stopped"
 
     def _asked_for(self, service: DesiredService) -> str:
         """Why the user wants another container whatever this one is like."""

@@ -129,6 +129,7 @@ class Containers:
             endpoints=tuple(self._networks.leases(row["id"])),
             ports=records.published_ports(observed),
             volumes=json.loads(row["volumes"]),
+            desired=row["desired"],
         )
 
     def observe(self, container_id: str) -> dict[str, Any]:

@@ -308,6 +308,8 @@ class ContainerInfo:
     ports: tuple[PublishedPort, ...]
     volumes: Mapping[str, str]
     """target in the container → volume name, anonymous ones included."""
+    desired: str = "running"
+    """What was last asked for: "created", "running" or "stopped". One that ended by itself is still to be "running"."""
 
 
 @dataclass(frozen=True, slots=True)

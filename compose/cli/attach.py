@@ -36,7 +36,8 @@ class Attachment:
     """Follows the containers of services and stops them together.
 
     `follows` names the services whose end is waited for (none: all), `stops` those that are stopped at the end; of what is
-    followed, `shows` (none: all) but not `hides` is shown. With a `watcher` it goes on until interrupted.
+    followed, `shows` (none: all) but not `hides` is shown. `spares` names the services that others wait for to complete: their
+    successful end ends nothing. With a `watcher` it goes on until interrupted.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Attachment:
         follows: Collection[str],
         shows: Collection[str],
         hides: Collection[str],
+        spares: Collection[str] = (),
         ending: Ending,
         style: Style,
         watcher: Watcher | None = None,
@@ -58,6 +60,7 @@ class Attachment:
         self._follows = follows
         self._shows = shows
         self._hides = hides
+        self._spares = spares
         self._ending = ending
         self._style = style
         self._watcher = watcher
@@ -138,6 +141,8 @@ class Attachment:
         self._codes[ended.container] = code
         print(f"{self._names[ended.container]} exited with code {code}", flush=True)
         if self._stopping or not (self._ending.on_exit or (self._ending.on_failure and code != 0)):
+            return
+        if code == 0 and self._services[ended.container] in self._spares:
             return
         self._first_code = code
         self._stopping = True

@@ -14,7 +14,7 @@ COMMAND = Command(
     "Create containers without starting them",
     words="[SERVICE...]",
     options=[
-        *(option for option in PLANNING if option.key != "no-start"),
+        *(option for option in PLANNING if option.key not in ("no-start", "rerun")),
         Option("--quiet-pull", help="Accepted for compatibility", hidden=True),
         Option("-y", "--yes", help="Accepted for compatibility", hidden=True),
     ],

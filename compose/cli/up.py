@@ -33,6 +33,7 @@ PLANNING = (
     Option("--scale", metavar="SERVICE=N", many=True, help="Number of containers of a service; repeatable"),
     Option("-t", "--timeout", metavar="SECONDS", help="How long a container may take to stop"),
     Option("--no-start", help="Only create containers"),
+    Option("--rerun", help="Run services again that have done their work and ended with 0"),
 )
 """Options that decide what there is to do; `plan` and `create` take them too."""
 
@@ -113,6 +114,7 @@ def _attachment(orchestrator: Orchestrator, project: Project, desired: Desired, 
         follows=chosen if args.flag("attach-dependencies") else args.words,
         shows=args.many("attach"),
         hides=[*args.many("no-attach"), *quiet],
+        spares=[name for name, service in desired.services.items() if service.awaited],
         ending=Ending(
             on_exit=args.flag("abort-on-container-exit") or args.given("exit-code-from"),
             on_failure=args.flag("abort-on-container-failure"),
@@ -147,6 +149,9 @@ def plan_options(args: Args) -> UpOptions:
         scale=dict(map(_scale, args.many("scale"))),
         timeout_s=timeout_of(args),
         start=not args.flag("no-start"),
+        # Whoever asks how a run ends wants it to run.
+        rerun=any(map(args.flag, ("rerun", "abort-on-container-exit", "abort-on-container-failure"))),
+        rerun_services=(*args.words, *args.many("exit-code-from")),
         wait=args.given("wait") and args.flag("wait"),
     )
 

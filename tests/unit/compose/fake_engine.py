@@ -131,7 +131,7 @@ class FakeEngine:
         program = self.programs.get(info.labels.get(SERVICE, ""), "run")
         if program == "cannot start":
             raise Conflict("cannot publish port 80: already used by nginx")
-        self._set(replace(info, status=self._status_of(program)))
+        self._set(replace(info, status=self._status_of(program), desired="running"))
         return self.container(ref)
 
     def _status_of(self, program: str) -> ContainerStatus:
@@ -148,6 +148,7 @@ class FakeEngine:
         self._call(f"stop {info.name}")
         if info.status.state in ("running", "paused", "restarting"):
             self.set_status(info.id, state="exited", exit_code=0, pid=0, health=None)
+        self._set(replace(self.container(ref), desired="stopped"))
         return self.container(ref).status
 
     def kill_container(self, ref: str, signal: str = "SIGKILL") -> None:

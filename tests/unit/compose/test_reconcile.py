@@ -107,6 +107,32 @@ def test_a_completed_one_shot_is_not_run_again_until_its_definition_changes(stac
     ]
 
 
+def test_a_completed_service_that_nobody_waits_for_is_not_run_again_either(stack: FakeStack) -> None:
+    stack.engine.programs |= {"job": "exit 0", "port": "exit 0", "again": "exit 0"}
+    stack.write(
+        """
+        services:
+          job: {image: app}
+          port: {image: app, ports: ["80"]}
+          again: {image: app, restart: on-failure}
+        """
+    ).up()
+    assert steps(stack.plan()) == [
+        "[] -> #1 service:port:1, StartContainer, exited (0)",
+        "[] -> #2 service:again:1, StartContainer, exited (0)",
+    ]
+    assert len(steps(stack.plan(rerun=True))) == 3
+    assert steps(stack.plan("job")) == []
+    assert steps(stack.plan("job", rerun_services=("job",))) == [
+        "[] -> #1 service:job:1, StartContainer, exited (0)",
+    ]
+
+
+def test_what_was_stopped_and_ended_with_0_has_not_completed(running: FakeStack) -> None:
+    running.engine.stop_container("p-web-1")
+    assert steps(running.plan()) == ["[] -> #1 service:web:1, StartContainer, exited (0)"]
+
+
 def test_a_one_shot_that_failed_is_run_again(stack: FakeStack) -> None:
     stack.engine.programs["job"] = "exit 0"
     stack.write(
