@@ -433,6 +433,10 @@ class CgroupV2(Cgroup):
 
     def remove(self) -> None:
         self.close()
+        try:
+            self._await_event(b"populated 0", _REMOVE_TIMEOUT_S)
+        except FileNotFoundError:
+            pass  # it is gone already
         super().remove()
 
     def _make(self) -> None:
@@ -549,16 +553,23 @@ class CgroupV2(Cgroup):
 
     def freeze(self) -> None:
         _write(f"{self.path}/cgroup.freeze", "1")
+        if not self._await_event(b"frozen 1", _FREEZE_TIMEOUT_S):
+            self.thaw()
+            raise TimeoutError(errno.ETIMEDOUT, "a process of the container does not stop", self.path)
+
+    def _await_event(self, wanted: bytes, timeout_s: float) -> bool:
+        """Wait until `cgroup.events` says so, of the cgroup and all below it; False if it does not in time. cgroups(7)"""
         fd = os.open(f"{self.path}/cgroup.events", os.O_RDONLY)
         try:
             poll = select.poll()
             poll.register(fd, select.POLLPRI)
-            deadline = time.monotonic() + _FREEZE_TIMEOUT_S
-            while b"frozen 1" not in os.pread(fd, 4096, 0):
-                if time.monotonic() > deadline:
-                    self.thaw()
-                    raise TimeoutError(errno.ETIMEDOUT, "a process of the container does not stop", self.path)
-                poll.poll(1000)
+            deadline = time.monotonic() + timeout_s
+            while wanted not in os.pread(fd, 4096, 0):
+                remaining_s = deadline - time.monotonic()
+                if remaining_s <= 0:
+                    return False
+                poll.poll(remaining_s * 1000)
+            return True
         finally:
             os.close(fd)
 

@@ -372,3 +372,17 @@ def test_cgroups_that_the_container_made_are_removed_too(cgroup: Cgroup) -> None
     os.makedirs(f"{path}/a/b")
     cgroup.remove()
     assert not os.path.exists(path)
+
+
+def test_removal_waits_for_the_last_process(unified: CgroupV2) -> None:
+    unified.create({})
+    pid, pidfd, writer = child("wait")
+    unified.attach(pid)
+    ending = threading.Timer(0.2, lambda: process.pidfd_send_signal(pidfd, signal.SIGKILL))
+    ending.start()
+    unified.remove()
+    assert not os.path.exists(unified.path)
+    ending.join()
+    process.wait_exit(pidfd)
+    os.close(pidfd)
+    os.close(writer)
