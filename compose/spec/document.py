@@ -7,6 +7,7 @@ a dict and a list that know where their items stand; scalars become str, int, fl
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
@@ -14,6 +15,7 @@ from typing import Any, Final
 from compose.errors import ComposeError, Place, display_path
 from compose.spec.source import MAX_BYTES, read_bytes
 
+MAX_DIGITS = 100  # of an integer; 64 binary ones and a prefix are the most that any can have
 MAX_NODES = 100_000
 MAX_DEPTH = 100
 MAX_DOCUMENTS = 1_000
@@ -253,7 +255,7 @@ class _Composer:
             raise self._fail("E006", f"nested more than {MAX_DEPTH} levels deep", event)
         anchor = event.anchor
         if name == "ScalarEvent":
-            value = _scalar(event)
+            value = self._scalar(event)
         else:
             if anchor:
                 self._open.add(anchor)
@@ -333,6 +335,13 @@ class _Composer:
                     mapping.overrides |= source.overrides & {key}
         return mapping
 
+    def _scalar(self, event: Any) -> Any:
+        try:
+            return _scalar(event)
+        except ValueError:
+            hint = "base64 has groups of four letters, digits, + and /, and = at the end"
+            raise self._fail("E016", "cannot read the value of !!binary as base64", event, hint) from None
+
     def _key(self, event: Any, depth: int) -> str:
         key = self._node(event, depth + 1)
         if isinstance(key, str) and not isinstance(key, Timestamp):
@@ -370,7 +379,7 @@ def _scalar(event: Any) -> Any:
     if short == "binary":
         import base64
 
-        return base64.b64decode(text).decode("utf-8", "replace")
+        return base64.b64decode("".join(text.split()), validate=True).decode("utf-8", "replace")
     return text
 
 
@@ -382,14 +391,14 @@ def resolve(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     plain = text.replace("_", "")
-    if _INTEGER.fullmatch(plain):
+    if len(plain) <= MAX_DIGITS and _INTEGER.fullmatch(plain):
         value = _integer(plain)
         if -(1 << 63) <= value < 1 << 64:
             return value
     if _TIMESTAMP.fullmatch(text) and _is_date(text):
         return Timestamp(text)
-    if _FLOAT.fullmatch(plain):
-        return float(plain)
+    if _FLOAT.fullmatch(plain) and math.isfinite(number := float(plain)):
+        return number
     return text
 
 

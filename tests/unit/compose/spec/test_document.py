@@ -45,6 +45,18 @@ def test_plain_scalars_mean_what_go_yaml_says(text: str, expected: object) -> No
     assert type(found) is type(expected)
 
 
+@pytest.mark.parametrize("text", ["1" * 5000, "1e400", "-1e400", "0x" + "f" * 5000])
+def test_a_number_that_go_cannot_hold_is_text(text: str) -> None:
+    assert value(text) == text
+
+
+def test_binary_is_decoded_and_must_be_base64() -> None:
+    assert value("!!binary aGk=") == "hi"
+    with pytest.raises(ComposeError, match="base64") as caught:
+        value("!!binary aGk")
+    assert caught.value.at == Place("f.yaml", 1, 4)
+
+
 def test_an_iso_date_is_no_string() -> None:
     assert isinstance(value("2020-01-01"), Timestamp)
     assert type(value("2020-13-01")) is str
