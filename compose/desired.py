@@ -16,8 +16,9 @@ from compose.builds import build_of
 from compose.errors import dotted
 from compose.inert import inert
 from compose.mounts import mounts_of, private_files
-from compose.plan import Build
+from compose.plan import Build, Provider
 from compose.private_files import PrivateFile
+from compose.providers import providers_of
 from compose.version import VERSION
 from engine.errors import InvalidInput, Unsupported
 from engine.types import (
@@ -75,6 +76,16 @@ class DesiredService:
         name = self.template.name or container_name(project, self.name, number)
         return replace(self.template, name=name, labels={**self.template.labels, **own})
 
+    def with_environment(self, more: Mapping[str, str]) -> DesiredService:
+        """The same with further variables; its own win."""
+        if not more:
+            return self
+        template = replace(self.template, environment={**more, **self.template.environment})
+        own = {key: value for key, value in template.labels.items() if not key.startswith(labels.PREFIX)}
+        digest = config_hash(replace(template, labels=own))
+        template = replace(template, labels={**template.labels, labels.CONFIG_HASH: digest})
+        return replace(self, template=template, config_hash=digest)
+
     @property
     def image(self) -> str:
         """Reference of the image that it runs."""
@@ -95,6 +106,8 @@ class Desired:
     """`services.web`, `services.web.ports`, `networks.front`… → where it stands in the file."""
     disabled: frozenset[str] = frozenset()
     """Services that only a profile keeps away: what they left is no orphan."""
+    providers: tuple[Provider, ...] = ()
+    """Services that a program stands in for; they are not among `services`."""
     files: tuple[PrivateFile, ...] = ()
     """What must be written before containers can mount it."""
     warnings: tuple[str, ...] = ()
@@ -108,7 +121,9 @@ def desired(project: Project, *, private_dir: str, strict_intervals: bool = Fals
     translation = _Translation(project, private_dir, strict_intervals)
     for path in inert(project):
         translation.warn(f"{dotted(path)} is not acted on yet", *path)
-    services = {name: translation.service(service) for name, service in project.services.items()}
+    services = {
+        name: translation.service(service) for name, service in project.services.items() if not service.provider
+    }
     return Desired(
         project=project.name,
         services=services,
@@ -118,6 +133,7 @@ def desired(project: Project, *, private_dir: str, strict_intervals: bool = Fals
         external_volumes={key: volume.name or key for key, volume in project.volumes.items() if volume.external},
         places=translation.places(),
         disabled=frozenset(project.disabled_services),
+        providers=providers_of(project),
         files=private_files(project, private_dir),
         warnings=tuple(translation.warnings),
     )
@@ -207,7 +223,7 @@ class _Translation:
             name=service.name,
             template=template,
             replicas=service.replicas,
-            depends_on=service.depends_on,
+            depends_on={name: need for name, need in service.depends_on.items() if not self._is_provided(name)},
             config_hash=digest,
             place=self.place("services", service.name),
             shares=tuple(_shared_services(service)),
@@ -316,6 +332,10 @@ class _Translation:
             runtime=service.runtime or None,
             log=self._log(service),
         )
+
+    def _is_provided(self, name: str) -> bool:
+        other = self.project.services.get(name)
+        return other is not None and other.provider is not None
 
     def _mode(self, mode: str | None) -> str:
         """A namespace mode; `service:x` becomes the first container of x."""

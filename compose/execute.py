@@ -32,6 +32,7 @@ from compose.plan import (
     RemoveVolume,
     RenameContainer,
     RunHook,
+    RunProvider,
     StartContainer,
     StopContainer,
     UnpauseContainer,
@@ -67,12 +68,16 @@ def execute(
     places: Mapping[str, str] | None = None,
     timeout_s: float | None = None,
     parallel: int = PARALLEL,
+    provided: dict[str, dict[str, str]] | None = None,
 ) -> None:
     """Carry out a plan. Raise the first failure, after what was left half-made has been undone.
 
-    `places` maps `services.web`, `services.web.ports`… to their place in the file, for errors. After `timeout_s` seconds raise TimedOut.
+    `places` maps `services.web`, `services.web.ports`… to their place in the file, for errors. What providers set
+    for their dependents is put into `provided`, by service. After `timeout_s` seconds raise TimedOut.
     """
-    _Run(engine, plan, sink, places or {}, timeout_s, parallel).run()
+    run = _Run(engine, plan, sink, places or {}, timeout_s, parallel)
+    run.provided = {} if provided is None else provided
+    run.run()
 
 
 class _Run:
@@ -99,6 +104,7 @@ class _Run:
         self.session: Session | None = None
         self.session_lock = threading.Lock()
         self.pulls: list[Callable[[], None]] = []
+        self.provided: dict[str, dict[str, str]] = {}
 
     def run(self) -> None:
         """Start what can start, take in what finished, until all is done or one failed."""
@@ -261,6 +267,21 @@ class _Run:
             if action.required or self.failure is not None:
                 raise
             self.tell(operation, "push", action.reference, "warning", message=error.message)
+
+    def run_provider(self, operation: Operation, action: RunProvider) -> None:
+        from compose.provider_calls import call
+
+        name, words = action.provider.service, ("providing", "provided")
+        if action.verb == "down":
+            words = ("removing", "removed")
+
+        def tell(message: str) -> None:
+            self.tell(operation, "provider", name, words[0], message=message)
+
+        def act() -> None:
+            self.provided[name] = call(action.provider, self.plan.project, action.verb, tell)
+
+        self.step(operation, "provider", name, *words, act)
 
     def create_network(self, operation: Operation, action: CreateNetwork) -> None:
         name = action.spec.name
@@ -493,6 +514,7 @@ _ACTIONS: Mapping[type, Callable[[_Run, Operation, Any], None]] = {
     BuildImage: _Run.build,
     PullImage: _Run.pull,
     PushImage: _Run.push,
+    RunProvider: _Run.run_provider,
     CreateNetwork: _Run.create_network,
     RemoveNetwork: _Run.remove_network,
     CreateVolume: _Run.create_volume,

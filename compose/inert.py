@@ -12,7 +12,7 @@ INERT: dict[str, tuple[str, ...]] = {
     "Service": (
         "annotations", "cpu_count", "cpu_percent", "cpu_rt_period", "cpu_rt_runtime", "credential_spec",
         "external_links", "gpus", "isolation", "models", "pre_start",
-        "provider", "storage_opt", "use_api_socket", "userns_mode",
+        "storage_opt", "use_api_socket", "userns_mode",
     ),
     "ServiceNetwork": ("driver_opts", "gw_priority", "interface_name", "ipv6_address", "link_local_ips"),
     "Port": ("app_protocol", "name"),

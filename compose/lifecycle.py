@@ -12,10 +12,12 @@ from compose.plan import (
     PauseContainer,
     Plan,
     PlanBuilder,
+    Provider,
     RemoveContainer,
     RemoveImage,
     RemoveNetwork,
     RemoveVolume,
+    RunProvider,
     UnpauseContainer,
 )
 from engine.types import ContainerInfo, NetworkInfo, VolumeInfo
@@ -37,6 +39,8 @@ class Remains:
     volumes: Sequence[VolumeInfo] = ()
     images: Sequence[str] = ()
     """References to remove, where images were asked for."""
+    providers: Sequence[Provider] = ()
+    """Programs that stand in for services and were called."""
 
 
 @dataclass(slots=True)
@@ -91,6 +95,8 @@ def tear_down(remains: Remains, *, volumes: bool = False, timeout_s: float | Non
         )
         for n in remains.networks
     ]
+    for provider in remains.providers:
+        builder.add(f"service:{provider.service}", RunProvider(provider, "down"), "down", after=removals)
     for volume in remains.volumes if volumes else ():
         resource = f"volume:{_key(volume.spec.labels, labels.VOLUME)}"
         builder.add(resource, RemoveVolume(volume.spec.name), "down --volumes", after=removals)

@@ -59,11 +59,19 @@ class Orchestrator:
         from compose.reconcile import reconcile
 
         images = (service.image for service in desired.services.values())
-        return reconcile(desired, observe(self.engine, desired.project, images), options)
+        observed = observe(self.engine, desired.project, images)
+        if desired.providers:
+            from compose.provider_calls import recorded
+            from compose.providers import assumed
+
+            desired = assumed(desired, recorded(self.engine.paths.root, desired.project))
+        return reconcile(desired, observed, options)
 
     def up(self, desired: Desired, options: UpOptions, *, wait_timeout_s: float | None = None) -> Plan:
         """Bring a project to what is desired; return what was done. Raise the first failure, with nothing left half-made."""
         with self._locked(desired.project):
+            if desired.providers and not self.dry_run:
+                desired = self._provide(desired, options)
             plan = self._plan_with_images(desired, options)
             self._warn(plan)
             self._write_private_files(desired)
@@ -85,6 +93,28 @@ class Orchestrator:
         plan = builder.plan()
         self._execute(plan, desired)
         return plan
+
+    def _provide(self, desired: Desired, options: UpOptions) -> Desired:
+        """Call the providers first: what they set decides about the containers of their dependents."""
+        from dataclasses import replace
+
+        from compose.plan import PlanBuilder, RunProvider
+        from compose.provider_calls import record, recorded
+        from compose.providers import provided, selected
+        from compose.verdicts import selection
+
+        chosen = selected(desired.providers, options.services, selection(desired, options))
+        root, names = self.engine.paths.root, {provider.service for provider in chosen}
+        others = [one for one in recorded(root, desired.project) if one.service not in names]
+        record(root, desired.project, [*others, *chosen])
+        builder, answers, calls = PlanBuilder(desired.project), dict[str, dict[str, str]](), dict[str, int]()
+        for one in chosen:
+            after = [calls.get(name) for name in one.after]
+            calls[one.service] = builder.add(f"service:{one.service}", RunProvider(one, "up"), "asked for", after=after)
+        self._execute(builder.plan(), desired, provided=answers)
+        answered = (replace(one, answers=answers[one.service]) for one in chosen)
+        record(root, desired.project, [*others, *answered])
+        return provided(desired, answers)
 
     def _plan_with_images(self, desired: Desired, options: UpOptions) -> Plan:
         """Pull and build first what is to be: whether an image really changed decides about containers.
@@ -109,14 +139,29 @@ class Orchestrator:
         later = self.plan(desired, replace(options, pull="never"))
         return later.only(lambda operation: not isinstance(operation.action, BuildImage))
 
-    def _execute(self, plan: Plan, desired: Desired | None = None, *, timeout_s: float | None = None) -> None:
+    def _execute(
+        self,
+        plan: Plan,
+        desired: Desired | None = None,
+        *,
+        timeout_s: float | None = None,
+        provided: dict[str, dict[str, str]] | None = None,
+    ) -> None:
         from compose.execute import PARALLEL, execute
 
         if not plan or self.dry_run:
             return
         places = desired.places if desired else {}
         begun = time.monotonic()
-        execute(self.engine, plan, self.sink, places=places, timeout_s=timeout_s, parallel=self.parallel or PARALLEL)
+        execute(
+            self.engine,
+            plan,
+            self.sink,
+            places=places,
+            timeout_s=timeout_s,
+            parallel=self.parallel or PARALLEL,
+            provided=provided,
+        )
         self.sink(Event("summary", "done", project=plan.project, data={"seconds": round(time.monotonic() - begun, 4)}))
 
     def _warn(self, plan: Plan) -> None:
@@ -135,16 +180,20 @@ class Orchestrator:
     ) -> Plan:
         """Remove all that carries the project's label: what the file of today says does not matter."""
         from compose.lifecycle import tear_down
+        from compose.provider_calls import record
 
         with self._locked(project):
             remains = self._remains(project, volumes=volumes, images=images)
             plan = tear_down(remains, volumes=volumes, timeout_s=timeout_s)
             self._execute(plan)
             self._forget_private_files(project)
+            if not self.dry_run:
+                record(self.engine.paths.root, project, ())
         return plan
 
     def _remains(self, project: str, *, volumes: bool, images: str | None) -> Remains:
         from compose.lifecycle import Remains
+        from compose.provider_calls import recorded
 
         of_project = {labels.PROJECT: project}
         containers = self.engine.containers(of_project)
@@ -154,6 +203,7 @@ class Orchestrator:
             self.engine.networks(of_project),
             self.engine.volumes(of_project) if volumes else (),
             self._images_to_remove(project, containers, images),
+            recorded(self.engine.paths.root, project),
         )
 
     def _images_to_remove(self, project: str, containers: Sequence[ContainerInfo], which: str | None) -> list[str]:
@@ -298,13 +348,15 @@ class Orchestrator:
     ) -> ContainerInfo:
         """Bring up what a service needs, wait for it as its `depends_on` says, and make a container of its own for one run."""
         from compose import oneoff
-        from compose.verdicts import check_service
+        from compose.verdicts import UpOptions, check_service
 
         check_service(desired, service)
         if not no_deps:
             self.up_needs(desired, service, remove_orphans=remove_orphans)
-        wanted = desired.services[service]
         with self._locked(desired.project):
+            if any(service in provider.needed_by for provider in desired.providers):
+                desired = self._provide(desired, UpOptions(services=(service,), no_deps=True))
+            wanted = desired.services[service]
             if not no_deps:
                 self._execute(oneoff.waits(desired, wanted, self.containers(desired.project, stopped=True)), desired)
             self._have_image(desired, service, build=build, pull=pull)

@@ -61,6 +61,35 @@ class Build:
 
 
 @dataclass(frozen=True, slots=True)
+class Provider:
+    """A program that stands in for a service: `compose.providers`. `needed_by` are the services that get what it sets."""
+
+    service: str
+    type: str
+    options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    directory: str = ""
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    needed_by: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    place: str | None = None
+    answers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What it set when it was last called."""
+
+    @property
+    def definition(self) -> tuple[str, str, str]:
+        """What makes it another one when it changes."""
+        return self.service, self.type, str(sorted(self.options.items()))
+
+
+@dataclass(frozen=True, slots=True)
+class RunProvider:
+    """Call the program that stands in for a service."""
+
+    provider: Provider
+    verb: Literal["up", "down"]
+
+
+@dataclass(frozen=True, slots=True)
 class BuildImage:
     """Build an image and tag it."""
 
@@ -198,6 +227,7 @@ class AwaitContainer:
 
 Action = (
     BuildImage
+    | RunProvider
     | PullImage
     | PushImage
     | CreateNetwork

@@ -29,6 +29,7 @@ from compose.plan import (
     RemoveContainer,
     RemoveNetwork,
     RenameContainer,
+    RunProvider,
 )
 from compose.pulling import is_due
 from compose.readiness import judge
@@ -60,6 +61,7 @@ class _Planner:
         self.replicas = self.verdicts.replicas
         self.builder = PlanBuilder(desired.project)
         self.built: dict[str, int] = {}
+        self.provided: dict[str, int] = {}
         self.cleared: dict[str, int] = {}
         """Container ID → the operation that removed it ahead of its turn, because its network goes."""
         self.network_made: dict[str, int | None] = {}
@@ -69,6 +71,7 @@ class _Planner:
     def plan(self) -> Plan:
         """Write down the operations, each after what it waits for."""
         self._check_externals()
+        self._add_providers()
         self._add_images()
         self._add_volumes()
         self._stop_dependents()
@@ -103,6 +106,14 @@ class _Planner:
         names = selection(self.desired, self.options) | set(self.replicas)
         services = (service for name, service in self.desired.services.items() if name in names)
         return (service for service in services if self.options.count(service))
+
+    def _add_providers(self) -> None:
+        for provider in self.desired.providers:
+            after = [self.provided.get(name) for name in provider.after]
+            resource = f"service:{provider.service}"
+            self.provided[provider.service] = self.builder.add(
+                resource, RunProvider(provider, "up"), "not provided yet", after=after
+            )
 
     def _used_networks(self) -> set[str]:
         return {request.network for service in self._services() for request in service.template.networks}
@@ -273,9 +284,13 @@ class _Planner:
             replica.resource,
             CreateContainer(spec, replaces=old.name if old else None),
             replica.cause,
-            after=[self.built.get(service.image), *mounted, *joined, *owners, *after],
+            after=[*self._providers_of(service), self.built.get(service.image), *mounted, *joined, *owners, *after],
             changes=replica.changes,
         )
+
+    def _providers_of(self, service: DesiredService) -> list[int]:
+        needed = {provider.service for provider in self.desired.providers if service.name in provider.needed_by}
+        return [operation for name, operation in self.provided.items() if name in needed]
 
     def _conditions(self, service: DesiredService) -> list[int | None]:
         """What a service's containers wait for before they start."""

@@ -26,6 +26,7 @@ Kind = Literal[
     "network",
     "volume",
     "container",
+    "provider",
     "probe",
     "health",
     "log",
@@ -65,6 +66,8 @@ class Event:
         """The key that `name` gets in JSON: what the subject is."""
         if self.kind in ("network", "volume"):
             return self.kind
+        if self.kind == "provider":
+            return "provider"
         return "image" if self.kind in ("build", "pull", "push") else "container"
 
 

@@ -18,6 +18,7 @@ _NOUNS = {
     "build": "Image",
     "pull": "Image",
     "push": "Image",
+    "provider": "Service",
 }
 
 

@@ -33,6 +33,7 @@ _NOUNS = {
     "build": "Image",
     "pull": "Image",
     "push": "Image",
+    "provider": "Service",
 }
 _ACTIVE = frozenset(
     {
@@ -48,6 +49,7 @@ _ACTIVE = frozenset(
         "unpausing",
         "recreate",
         "prepared",
+        "providing",
         "running post_start",
         "running pre_stop",
     }
