@@ -21,10 +21,15 @@ from tests.vm.machines import MACHINES, Machine
 
 TIMEOUT_S = 1200.0
 SCENARIOS = {
-    "debian-12": ("limits", "isolation", "publish"),
-    "debian-13": ("guestbook/test_guestbook.py::test_the_page_is_served_by_both_replicas", "limits", "killed_monitor"),
+    "debian-12": ("runtimes", "limits", "isolation", "publish"),
+    "debian-13": (
+        *("guestbook/test_guestbook.py::test_the_page_is_served_by_both_replicas", "runtimes", "limits"),
+        "killed_monitor",
+    ),
 }
 """Those that a kernel or cgroup v2 can make a difference to. A command takes seconds on an emulated machine, so not all."""
+ALIKE = ("build", "image_crashes", "image_layers", "layers_of_other_tools")
+"""Kernel tests of what images are made of and how they are unpacked: every kernel has the same files. Minutes, emulated."""
 OPTIONS = ("-v", "-p", "no:cacheprovider", "--durations=15", "--color=no")
 TOOLS = {qemu.QEMU: "qemu-system-x86", "mke2fs": "e2fsprogs", "chroot": "coreutils"}
 SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
@@ -53,7 +58,7 @@ def main(arguments: list[str]) -> int:
                     machine,
                     own,
                     image_disk,
-                    arguments or [*OPTIONS, "tests/kernel", *_scenarios(machine)],
+                    arguments or [*OPTIONS, *_kernel_tests(), *_scenarios(machine)],
                     _environment(),
                     say.of(machine.name),
                 ),
@@ -67,6 +72,10 @@ def main(arguments: list[str]) -> int:
         print(f"{machine.name}: {told}")
     print(f"{time.monotonic() - started:.0f} s in all", flush=True)
     return 0 if codes and all(code == 0 for code in codes) else 1
+
+
+def _kernel_tests() -> list[str]:
+    return ["tests/kernel", *(f"--ignore=tests/kernel/test_{name}.py" for name in ALIKE)]
 
 
 def _scenarios(machine: Machine) -> list[str]:
