@@ -79,7 +79,11 @@ FileMode = Annotated[int, BeforeValidator(_read_mode)]
 
 
 class Model(BaseModel):
-    """A frozen part of the project. Attributes bear the names of the Compose specification, in Docker's order."""
+    """A frozen part of the project. Attributes bear the names of the Compose specification, in Docker's order.
+
+    A part that is some attribute's default comes from `model_construct()`: making it otherwise would build its validator at
+    import, and again as part of the project's.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True, protected_namespaces=())
 

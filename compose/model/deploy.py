@@ -122,11 +122,11 @@ class Deploy(Extensible):
     """How to replace containers."""
     rollback_config: UpdateConfig | None = None
     """How to go back to the former containers."""
-    resources: Resources = Resources()
+    resources: Resources = Resources.model_construct()
     """Limits and reservations."""
     restart_policy: RestartPolicy | None = None
     """When to restart; overrides `restart`."""
-    placement: Placement = Placement()
+    placement: Placement = Placement.model_construct()
     """Which nodes to use (swarm)."""
     endpoint_mode: str | None = None
     """`vip` or `dnsrr` (swarm)."""
@@ -165,7 +165,7 @@ class Trigger(Extensible):
     """`rebuild`, `sync`, `restart`, `sync+restart` or `sync+exec`."""
     target: str | None = None
     """Where synced files go in the container."""
-    exec: Hook = Hook()
+    exec: Hook = Hook.model_construct()
     """Command for `sync+exec`."""
     include: tuple[str, ...] = ()
     """Patterns of files to watch; default all."""

@@ -38,7 +38,7 @@ class Network(Extensible):
     """Network driver; default `bridge`."""
     driver_opts: dict[str, str] = {}
     """Options of the driver."""
-    ipam: Ipam = Ipam()
+    ipam: Ipam = Ipam.model_construct()
     """Address management."""
     external: Bool = False
     """The network exists outside the project and is neither made nor removed by it."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from compose.spec.document import format_float, resolve
 
+_WORD = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
 _OLD_BOOLEANS = frozenset(
     ["y", "Y", "yes", "Yes", "YES", "on", "On", "ON", "n", "N", "no", "No", "NO", "off", "Off", "OFF"]
@@ -91,13 +92,13 @@ def _inline(value: Any, indent: int) -> str:
 
 
 def _text(text: str, indent: int, *, is_key: bool = False) -> str:
-    traits = _Traits(text)
     if "\n" in text:
-        return _quoted(text) if is_key or not traits.may_be_block else _block(text, indent)
-    if not isinstance(resolve(text), str) or type(resolve(text)) is not str:
+        return _quoted(text) if is_key or not _Traits(text).may_be_block else _block(text, indent)
+    if type(resolve(text)) is not str or text in _OLD_BOOLEANS or _BASE_60.fullmatch(text):
         return _quoted(text)
-    if text in _OLD_BOOLEANS or _BASE_60.fullmatch(text):
-        return _quoted(text)
+    if _WORD.fullmatch(text):
+        return text  # the common case, needing no look at each character
+    traits = _Traits(text)
     if traits.may_be_plain:
         return text
     return "'" + text.replace("'", "''") + "'" if traits.may_be_single else _quoted(text)
