@@ -65,6 +65,8 @@ class DesiredService:
     place: str | None = None
     shares: tuple[str, ...] = ()
     build: Build | None = None
+    is_named: bool = True
+    """Whether the file gives its image a name; the one of an image that is only built is at no registry."""
     pull_policy: str | None = None
     platform: str | None = None
     one_shot: bool = False
@@ -228,6 +230,7 @@ class _Translation:
             place=self.place("services", service.name),
             shares=tuple(_shared_services(service)),
             build=build_of(self.project, service, self.warn),
+            is_named=service.image is not None,
             pull_policy=service.pull_policy,
             platform=service.platform,
             one_shot=self._is_one_shot(service),

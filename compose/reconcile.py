@@ -138,7 +138,12 @@ class _Planner:
             self.built |= add_builds(self.builder, self.desired.services, builds, self.observed.images)
 
     def _add_pull(self, service: DesiredService, missing: bool) -> bool:
-        """Whether the service's image comes from a registry. One with a build section is built, unless its policy says pull."""
+        """Whether the service's image comes from a registry.
+
+        One with a build section is built, unless its policy says pull and it has a name to be pulled by.
+        """
+        if service.build is not None and not service.is_named:
+            return False
         policy = self.options.pull or service.pull_policy or ("build" if service.build else "missing")
         is_wanted = policy not in ("never", "build") if missing else is_due(policy, self._age_s(service))
         builds = service.build is not None and not self.options.no_build

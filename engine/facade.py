@@ -248,9 +248,11 @@ class Engine:
     def build(self, request: BuildRequest, progress: Callable[[BuildEvent], None]) -> Image:
         """Build an image from a Dockerfile. Base images that are missing here are pulled."""
         from engine.images.build.builder import build
+        from engine.images.build.pulls import told
 
         def pull(reference: str) -> Image:
-            return self.pull(reference, on_cancel=request.cancellation.on_cancel)
+            with told(reference, progress) as transfer:
+                return self.pull(reference, progress=transfer, on_cancel=request.cancellation.on_cancel)
 
         return build(self.images, self.build_runner(), request, progress, pull=pull)
 

@@ -94,10 +94,18 @@ def line_of(event: Event) -> str:
     return "  ".join(parts)
 
 
+def _base_image_line(event: Event, what: str) -> str:
+    """The line for a base image that a build fetches; how far it is makes no line."""
+    took = f"  {event.data['seconds']:.2f}s" if what == "pulled" else ""
+    return "" if what == "transfer" else f" Image {event.name}  {event.data['text']}{took}"
+
+
 def _build_line(event: Event) -> str:
     what = event.state.removeprefix("step ")
     if what == "warning":
         return f"warning: {event.data['text']}"
+    if what in ("pulling", "transfer", "pulled"):
+        return _base_image_line(event, what)
     stage = f"{event.data['stage']} " if event.data.get("stage") else ""
     prefix = f" Image {event.name}  [{stage}{event.data['step']}/{event.data['steps']}]"
     if what == "output":

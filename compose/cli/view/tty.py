@@ -147,7 +147,8 @@ class Live:
             return
         if event.state.startswith("step "):
             if event.state != "step output":
-                row.detail = f"[{event.data['step']}/{event.data['steps']}] {printable(str(event.data['text']))}"
+                where = f"[{event.data['step']}/{event.data['steps']}] " if event.data["steps"] else ""
+                row.detail = where + printable(str(event.data["text"]))
             return
         if row.mood != "active" and event.state in _ACTIVE:
             row.begun, row.ended = now, None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-BuildEventKind = Literal["started", "output", "cached", "done", "failed", "warning"]
+BuildEventKind = Literal["started", "output", "cached", "done", "failed", "warning", "pulling", "transfer", "pulled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,8 @@ class BuildEvent:
     """One piece of news about step `step` of `steps` in `stage`.
 
     `text` is the step as written (or the warning), `place` its `file:line:column`. `seconds` counts for done and failed,
-    `output` (bytes as the command wrote them) for output only. Events of different stages interleave.
+    `output` (bytes as the command wrote them) for output only. Events of different stages interleave. A base image that is fetched
+    is `pulling`, then `transfer` some times a second, then `pulled` with its `seconds`; its text is all there is to it.
     """
 
     kind: BuildEventKind

@@ -55,6 +55,14 @@ def test_where_the_policy_says_so_it_is_pulled_first_and_built_if_that_fails(sta
     assert "p-a-1" in stack.states()
 
 
+def test_an_image_without_a_name_of_its_own_is_built_whatever_the_policy(stack: FakeStack) -> None:
+    stack.write("services: {a: {build: ., pull_policy: missing, network_mode: none}}")
+    assert "BuildImage" in steps(stack.plan())[0]
+    stack.up()
+    stack.up(pull="always")
+    assert [call for call in stack.engine.calls if "pull" in call] == []
+
+
 def test_an_image_that_must_not_be_pulled_or_cannot_be_is_an_error(stack: FakeStack) -> None:
     stack.write("services: {a: {image: redis}}")
     with pytest.raises(NotFound, match="does not exist here"):
