@@ -17,7 +17,7 @@ import subprocess
 from collections.abc import Callable
 
 SYSTEM_PATH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin:/sbin"
-MAY_BE_MISSING = {"cgroup2", "crun", "runc", "umoci", "docker", "ipv6"}
+MAY_BE_MISSING = {"cgroup2", "umoci", "docker", "ipv6"}
 
 OVERLAY = """
 set -e
