@@ -91,7 +91,26 @@ SIGNS = [
     "CMD",
     "NONE",
 ]
-VALUES = ["a", "--from=", "--chmod=", "--interval=1s", "80-", "/", "${a:-b}", '["a"]', '["\\ud800"]', "\0", "é"]
+VALUES = [
+    "a",
+    "--from=",
+    "--mount=type=",
+    "cache,target=/",
+    "--exclude=",
+    "--link",
+    "--network=",
+    "\r\n",
+    "${a##",
+    "--chmod=",
+    "--interval=1s",
+    "80-",
+    "/",
+    "${a:-b}",
+    '["a"]',
+    '["\\ud800"]',
+    "\0",
+    "é",
+]
 FRAGMENTS = st.one_of(st.sampled_from([*KEYWORDS.split(), *SIGNS, *VALUES]), st.text(max_size=5))
 
 
