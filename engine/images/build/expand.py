@@ -77,7 +77,7 @@ class _Expansion:
     def _single_quoted(self) -> str:
         end = self.text.find("'", self.position + 1)
         if end < 0:
-            raise InvalidInput("a single quote is not closed")
+            raise InvalidInput("a single quote is not closed", hint="close it; in double quotes it stands for itself")
         inside = self.text[self.position + 1 : end]
         self.position = end + 1
         return inside
@@ -97,7 +97,7 @@ class _Expansion:
                 self.position += 1
             out.append(self.text[self.position])
             self.position += 1
-        raise InvalidInput("a double quote is not closed")
+        raise InvalidInput("a double quote is not closed", hint="close it, or put a backslash before it")
 
     def _variable(self) -> str:
         self.position += 1
@@ -123,7 +123,10 @@ class _Expansion:
             )
         operand = self._operand(operator)
         if self.text[self.position : self.position + 1] != "}":
-            raise InvalidInput(f"{self._excerpt(start)!r} has no closing brace")
+            raise InvalidInput(
+                f"{self._excerpt(start)!r} has no closing brace",
+                hint="write ${name} or ${name:-default}; a dollar sign alone is \\$",
+            )
         self.position += 1
         return self._modified(found[0], operator, operand)
 

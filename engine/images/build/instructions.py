@@ -169,7 +169,9 @@ def read(statement: Statement) -> Instruction:
             if name not in known:
                 raise _flag_error(statement.keyword, name, known)
         if not statement.rest and statement.keyword != "MAINTAINER":
-            raise InvalidInput(f"{statement.keyword} needs an argument")
+            raise InvalidInput(
+                f"{statement.keyword} needs an argument", hint="write it behind the instruction, on the same line"
+            )
         return reader(statement)
 
 
@@ -192,7 +194,7 @@ def _flag_error(keyword: str, name: str, known: frozenset[str]) -> InvalidInput 
 def _flag(statement: Statement, name: str) -> str | None:
     values = [value for flag, value in statement.flags if flag == name]
     if len(values) > 1:
-        raise InvalidInput(f"--{name} given twice")
+        raise InvalidInput(f"--{name} given twice", hint="keep one of them")
     if values and not values[0]:
         raise InvalidInput(f"--{name} needs a value", hint=f"write --{name}=…")
     return values[0] if values else None
@@ -210,11 +212,11 @@ def _truth(statement: Statement, name: str) -> bool | None:
     """A flag that stands alone or with true or false; None where it is not given."""
     values = [value for flag, value in statement.flags if flag == name]
     if len(values) > 1:
-        raise InvalidInput(f"--{name} given twice")
+        raise InvalidInput(f"--{name} given twice", hint="keep one of them")
     if not values:
         return None
     if values[0].lower() not in ("", "true", "false", "1", "0"):
-        raise InvalidInput(f"--{name}={values[0]} is neither true nor false")
+        raise InvalidInput(f"--{name}={values[0]} is neither true nor false", hint="write true or false")
     return values[0].lower() in ("", "true", "1")
 
 
@@ -238,7 +240,7 @@ def _read_arg(statement: Statement) -> Instruction:
     for word in split_words(statement.rest, statement.escape):
         name, equals, value = word.partition("=")
         if not name:
-            raise InvalidInput(f"ARG has no name in {word!r}")
+            raise InvalidInput(f"ARG has no name in {word!r}", hint="for example ARG VERSION=1")
         pairs.append((name, value if equals else None))
     return Arg(*_common(statement), tuple(pairs))
 
@@ -389,7 +391,7 @@ def _read_expose(statement: Statement) -> Instruction:
 def _read_volume(statement: Statement) -> Instruction:
     paths = _words(statement.rest)
     if not paths or not all(path.strip() for path in paths):
-        raise InvalidInput("VOLUME needs a path")
+        raise InvalidInput("VOLUME needs a path", hint='for example VOLUME /data or VOLUME ["/data", "/log"]')
     return Volume(*_common(statement), paths)
 
 
@@ -405,7 +407,9 @@ def _read_healthcheck(statement: Statement) -> Instruction:
     kind, *rest = statement.rest.split(None, 1)
     if kind.upper() == "NONE":
         if rest or statement.flags:
-            raise InvalidInput("HEALTHCHECK NONE takes nothing else")
+            raise InvalidInput(
+                "HEALTHCHECK NONE takes nothing else", hint="write HEALTHCHECK NONE alone, or HEALTHCHECK CMD command"
+            )
         return Healthcheck(*_common(statement), None)
     if kind.upper() != "CMD" or not rest:
         raise InvalidInput(
@@ -413,7 +417,9 @@ def _read_healthcheck(statement: Statement) -> Instruction:
         )
     command = _command(rest[0])
     if not command.words:
-        raise InvalidInput("HEALTHCHECK CMD has no command")
+        raise InvalidInput(
+            "HEALTHCHECK CMD has no command", hint="for example HEALTHCHECK CMD curl -f http://localhost/"
+        )
     interval, timeout, start_period, start_interval = (
         _duration_ns(statement, name) for name in ("interval", "timeout", "start-period", "start-interval")
     )
@@ -438,7 +444,7 @@ def _retries(text: str | None) -> int:
     if text is None:
         return 0
     if not text.isascii() or not text.isdigit() or len(text) > 9:
-        raise InvalidInput(f"cannot read --retries={text} as a count")
+        raise InvalidInput(f"cannot read --retries={text} as a count", hint="write a whole number, such as --retries=3")
     return int(text)
 
 
@@ -453,7 +459,7 @@ def read_trigger(text: str, place: Place, escape: str = "\\") -> Instruction:
     """The instruction that an ONBUILD holds. Raise InvalidInput for one that cannot be put off."""
     statements = parse(text, place.file, escape=escape, first_line=place.line)
     if len(statements) != 1:
-        raise InvalidInput("ONBUILD takes one instruction")
+        raise InvalidInput("ONBUILD takes one instruction", hint="for example ONBUILD COPY . /app")
     if statements[0].keyword in ("ONBUILD", "FROM", "MAINTAINER"):
         raise InvalidInput(f"ONBUILD cannot hold {statements[0].keyword}")
     return read(statements[0])

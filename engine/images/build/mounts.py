@@ -42,9 +42,12 @@ def read_mount(text: str) -> MountOption:
         key, equals, value = field.partition("=")
         key = _ALIASES.get(key.strip().lower(), key.strip().lower())
         if not equals and key not in _TRUTHS:
-            raise InvalidInput(f"--mount: {field!r} is not of the form name=value")
+            raise InvalidInput(
+                f"--mount: {field!r} is not of the form name=value",
+                hint="for example --mount=type=cache,target=/root/.cache",
+            )
         if key in words:
-            raise InvalidInput(f"--mount: {key} given twice")
+            raise InvalidInput(f"--mount: {key} given twice", hint="keep one of them")
         words[key] = value if equals else "true"
     kind = words.pop("type", "bind").lower()
     if kind not in _KEYS:
@@ -53,7 +56,7 @@ def read_mount(text: str) -> MountOption:
         if key not in _KEYS[kind]:
             raise InvalidInput(f"--mount=type={kind} does not know {key!r}", hint=_nearest(key, kind))
     if "readonly" in words and "readwrite" in words:
-        raise InvalidInput("--mount cannot be readonly and readwrite at once")
+        raise InvalidInput("--mount cannot be readonly and readwrite at once", hint="keep one of them")
     return MountOption(kind, words)
 
 
@@ -61,7 +64,7 @@ def truth(option: MountOption, key: str) -> bool:
     """A word that is true or false; False where it is not given."""
     value = option.words.get(key, "false").lower()
     if value not in ("true", "false", "1", "0"):
-        raise InvalidInput(f"--mount: {key}={value} is neither true nor false")
+        raise InvalidInput(f"--mount: {key}={value} is neither true nor false", hint="write true or false")
     return value in ("true", "1")
 
 

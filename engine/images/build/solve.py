@@ -194,7 +194,7 @@ class StageSolver:
         pairs = self._expand_pairs(instruction)
         for name, value in pairs.items():
             if not name:
-                raise InvalidInput("ENV has an empty name")
+                raise InvalidInput("ENV has an empty name", hint="for example ENV NAME=value")
             self.settings.set_env(name, value)
         self.note(instruction, "ENV " + " ".join(f"{name}={value}" for name, value in pairs.items()))
 
@@ -210,7 +210,7 @@ class StageSolver:
     def user(self, instruction: ins.User) -> None:
         user = self.expand(instruction.user, instruction)
         if not user:
-            raise InvalidInput(f"{instruction.text} names no user")
+            raise InvalidInput(f"{instruction.text} names no user", hint="for example USER app or USER 1000:1000")
         self.settings.config["User"] = user
         self.note(instruction, f"USER {user}")
 
@@ -224,7 +224,7 @@ class StageSolver:
         paths = [self.expand(path, instruction) for path in instruction.paths]
         for path in paths:
             if not path:
-                raise InvalidInput(f"{instruction.text} has an empty path")
+                raise InvalidInput(f"{instruction.text} has an empty path", hint="for example VOLUME /data")
             self.settings.add_volume(path)
         self.note(instruction, f"VOLUME {json.dumps(paths)}")
 

@@ -122,7 +122,7 @@ def _remote(stage: StageSolver, instruction: ins.Copy, url: str, count: int) -> 
     surroundings = stage.solver.surroundings
     checksum = None if instruction.checksum is None else stage.expand(instruction.checksum, instruction)
     if checksum is not None and count != 1:
-        raise InvalidInput("--checksum needs exactly one source")
+        raise InvalidInput("--checksum needs exactly one source", hint="give each source an ADD of its own")
     if not is_git(url):
         return surroundings.downloads.find(url, checksum)
     source = git.find(url, surroundings.cancellation, keep_git_dir=instruction.keep_git_dir)

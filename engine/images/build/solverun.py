@@ -33,7 +33,7 @@ def run_work(stage: StageSolver, instruction: ins.Run) -> tuple[RunWork, tuple[o
     script = (instruction.script.name, instruction.script.content) if instruction.script else None
     argv = [f"{SCRIPT_DIRECTORY}/{script[0]}"] if script else stage.settings.argv(instruction.command)
     if not argv or not argv[0]:
-        raise InvalidInput("RUN has no command")
+        raise InvalidInput("RUN has no command", hint="for example RUN make install")
     env = stage.settings.env
     declared = {name: value for name, value in stage.args.items() if value is not None and name not in env}
     visible = {**declared, **env}
@@ -112,7 +112,7 @@ def _target(stage: StageSolver, option: MountOption, index: int) -> str:
     written = option.words.get("target")
     if option.type == "secret":
         if not (option.words.get("id") or option.words.get("source") or written):
-            raise InvalidInput("--mount=type=secret needs an id")
+            raise InvalidInput("--mount=type=secret needs an id", hint="for example --mount=type=secret,id=token")
         if not written and "env" in option.words:
             return ""
         written = written or f"{SECRET_DIRECTORY}/{posixpath.basename(secret_id(option.words))}"
@@ -122,7 +122,7 @@ def _target(stage: StageSolver, option: MountOption, index: int) -> str:
         raise InvalidInput(f"--mount=type={option.type} needs a target", hint="write target=/path")
     target = stage.absolute(written)
     if target == "/":
-        raise InvalidInput("--mount cannot have / as its target")
+        raise InvalidInput("--mount cannot have / as its target", hint="name a directory below it")
     return target
 
 
@@ -148,7 +148,7 @@ def _refuse_equal_targets(mounts: list[RunMount]) -> None:
     targets = [mount.target for mount in mounts if mount.target]
     for target in targets:
         if targets.count(target) > 1:
-            raise InvalidInput(f"--mount: two mounts have the target {target}")
+            raise InvalidInput(f"--mount: two mounts have the target {target}", hint="give each a target of its own")
 
 
 def _env_list(env: Mapping[str, str]) -> tuple[str, ...]:
