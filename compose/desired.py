@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from compose import hooks, labels
+from compose import hooks, labels, pre_start
 from compose.builds import build_of
 from compose.errors import dotted
 from compose.inert import inert
@@ -71,6 +71,7 @@ class DesiredService:
     platform: str | None = None
     one_shot: bool = False
     awaited: bool = False
+    preparations: tuple[pre_start.Preparation, ...] = ()
 
     def container(self, project: str, number: int, image_id: str | None = None) -> ContainerSpec:
         """The specification of the replica with that number."""
@@ -220,6 +221,7 @@ class _Translation:
         template = self._container(service)
         # The image's reference counts, and so do labels of the user's own; see `plain` for what does not.
         digest = config_hash(template)
+        preparations = pre_start.preparations(self.project.name, service, template)
         template = replace(template, labels={**template.labels, **self._labels(service), labels.CONFIG_HASH: digest})
         return DesiredService(
             name=service.name,
@@ -235,6 +237,7 @@ class _Translation:
             platform=service.platform,
             one_shot=self._is_one_shot(service),
             awaited=service.name in self.awaited,
+            preparations=preparations,
         )
 
     def network(self, key: str) -> NetworkSpec:
@@ -291,7 +294,7 @@ class _Translation:
             command=service.command,
             entrypoint=service.entrypoint,
             environment=service.environment,
-            labels={**service.labels, **hooks.labelled(service)},
+            labels={**service.labels, **hooks.labelled(service), **pre_start.labelled(service)},
             working_dir=service.working_dir,
             user=service.user,
             group_add=service.group_add,

@@ -11,7 +11,7 @@ from compose.model.project import Project
 INERT: dict[str, tuple[str, ...]] = {
     "Service": (
         "annotations", "cpu_count", "cpu_percent", "cpu_rt_period", "cpu_rt_runtime", "credential_spec",
-        "external_links", "gpus", "isolation", "models", "pre_start",
+        "external_links", "gpus", "isolation", "models",
         "storage_opt", "use_api_socket", "userns_mode",
     ),
     "ServiceNetwork": ("driver_opts", "gw_priority", "interface_name", "ipv6_address", "link_local_ips"),

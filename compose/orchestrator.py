@@ -58,7 +58,8 @@ class Orchestrator:
         from compose.observe import observe
         from compose.reconcile import reconcile
 
-        images = (service.image for service in desired.services.values())
+        images = [service.image for service in desired.services.values()]
+        images += [one.spec.image for service in desired.services.values() for one in service.preparations]
         observed = observe(self.engine, desired.project, images)
         if desired.providers:
             from compose.provider_calls import recorded

@@ -30,7 +30,10 @@ from compose.plan import (
     RemoveNetwork,
     RenameContainer,
     RunProvider,
+    StartContainer,
+    StopContainer,
 )
+from compose.pre_start import is_done
 from compose.pulling import is_due
 from compose.readiness import judge
 from compose.verdicts import RUNNING, Replica, Surplus, UpOptions, decide, is_on, selection
@@ -62,6 +65,7 @@ class _Planner:
         self.builder = PlanBuilder(desired.project)
         self.built: dict[str, int] = {}
         self.provided: dict[str, int] = {}
+        self.prepared: dict[str, int] = {}
         self.cleared: dict[str, int] = {}
         """Container ID → the operation that removed it ahead of its turn, because its network goes."""
         self.network_made: dict[str, int | None] = {}
@@ -242,7 +246,8 @@ class _Planner:
         for replica in self.replicas[name] if self.options.start else []:
             if replica.verdict != "keep":
                 cause = "created" if replica.verdict in ("create", "recreate") else replica.cause
-                after = [replica.exists, replica.stopped, *self._conditions(replica.service)]
+                conditions = self._conditions(replica.service)
+                after = [replica.exists, replica.stopped, *conditions, self._prepared(replica, conditions)]
                 replica.started = hooks.start(
                     self.builder, replica.resource, replica.name, replica.service.template.labels, cause, after
                 )
@@ -292,6 +297,43 @@ class _Planner:
             after=[*self._providers_of(service), self.built.get(service.image), *mounted, *joined, *owners, *after],
             changes=replica.changes,
         )
+
+    def _prepared(self, replica: Replica, conditions: list[int | None]) -> int | None:
+        """The last of the containers that must have run to their end before a replica starts; None where they have before."""
+        service, last = replica.service, None
+        image_id = None if service.image in self.built else self.observed.images.get(service.image)
+        definition = service.template.labels.get(labels.PRE_START)
+        for one in service.preparations:
+            own = replica.number if one.per_replica else 0
+            witnesses = [replica] if one.per_replica else self.replicas[service.name]
+            if any(is_done(witness.existing, definition, image_id) for witness in witnesses):
+                continue
+            name = f"{one.spec.name}-{own}" if own else one.spec.name
+            if name not in self.prepared:
+                self.prepared[name] = self._run_once(replica, replace(one.spec, name=name), [last, *conditions])
+            last = self.prepared[name]
+        return last
+
+    def _run_once(self, replica: Replica, spec: ContainerSpec, after: list[int | None]) -> int:
+        """Run a container to its successful end and remove it; one that is left of an earlier run makes way."""
+        resource, cause, name = replica.resource, "pre_start", spec.name
+        left = next((one for one in self.observed.containers if one.name == name), None)
+        gone = self._discard(Surplus(left, cause)) if left else None
+        if spec.image not in self.observed.images and spec.image not in self.built:
+            self.built[spec.image] = self.builder.add(
+                f"image:{replica.service.name}", PullImage(spec.image, replica.service.platform), "not found"
+            )
+        mounted = [self.volume_made.get(mount.source) for mount in spec.mounts if mount.type == "volume"]
+        joined = [self.network_made.get(request.network) for request in spec.networks]
+        needed = [gone, self.built.get(spec.image), *mounted, *joined, *after]
+        created = self.builder.add(resource, CreateContainer(spec), cause, after=needed)
+        started = self.builder.add(resource, StartContainer(name), cause, after=[created])
+        ended = self.builder.add(
+            resource, AwaitContainer(name, "service_completed_successfully"), cause, after=[started]
+        )
+        # It has ended; its monitor may need a moment more, which a stop waits for.
+        stopped = self.builder.add(resource, StopContainer(name), cause, after=[ended])
+        return self.builder.add(resource, RemoveContainer(name, volumes=True), cause, after=[stopped])
 
     def _providers_of(self, service: DesiredService) -> list[int]:
         needed = {provider.service for provider in self.desired.providers if service.name in provider.needed_by}

@@ -1,0 +1,32 @@
+"""Containers that run to their end before the service starts: once, as long as they are defined alike."""
+
+from __future__ import annotations
+
+from tests.stack import Stack
+
+RUNNING = {"pre_start-web-1": "running", "pre_start-web-2": "running"}
+
+
+def test_they_run_before_the_start_and_not_again(stack: Stack) -> None:
+    log = stack.directory / "notes" / "log"
+    stack.up()
+    assert log.read_text().splitlines() == ["once 1", "each", "each"]
+    assert stack.states() == RUNNING
+    stack.umiak("stop", "-t", "0")
+    stack.up()
+    stack.up("--force-recreate")
+    assert len(log.read_text().splitlines()) == 3
+    stack.replace("STEP=1", "STEP=2")
+    stack.up()
+    assert sorted(log.read_text().splitlines()[3:]) == ["each", "each", "once 2"]
+
+
+def test_one_that_fails_is_kept_and_the_service_does_not_start(stack: Stack) -> None:
+    fail = stack.directory / "notes" / "fail"
+    fail.touch()
+    assert "no luck" in stack.up(exit_code=1).stderr
+    stack.wait_until(lambda: set(stack.states().values()) == {"exited"}, "only what failed to be left")
+    assert not any(name[-6:] == "-web-1" for name in stack.states())
+    fail.unlink()
+    stack.up()
+    assert stack.states() == RUNNING
