@@ -88,6 +88,11 @@ class Warning(NamedTuple):
     def __str__(self) -> str:
         return f"{self.place}: {self.message}" if self.place else self.message
 
+    def as_dict(self) -> dict[str, object]:
+        """The warning as plain data, for JSON output."""
+        place: dict[str, object] = self.place._asdict() if self.place else {}
+        return place | {"message": self.message}
+
 
 def display_path(path: str) -> str:
     """The path as a person in the current directory would type it."""
@@ -132,6 +137,7 @@ class ComposeError(InvalidInput):
         meant = f'did you mean "{suggestion}"?' if suggestion else expected
         super().__init__(message, hint="; ".join(filter(None, (meant, hint))) or None, place=str(at) if at else None)
         self.advice = hint
+        self.warnings: tuple[Warning, ...] = ()
         self.code = code
         self.at = at
         self.path = path
@@ -142,7 +148,7 @@ class ComposeError(InvalidInput):
 
     def as_dict(self) -> dict[str, object]:
         """The error as plain data, for JSON output."""
-        place = {"file": self.at.file, "line": self.at.line, "column": self.at.column} if self.at else {}
+        place: dict[str, object] = self.at._asdict() if self.at else {}
         details = {"path": self.path, "expected": self.expected, "suggestion": self.suggestion, "hint": self.advice}
         return {"code": self.code, "message": self.message} | place | {k: v for k, v in details.items() if v}
 

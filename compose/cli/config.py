@@ -12,6 +12,7 @@ from engine.errors import InvalidInput
 if TYPE_CHECKING:
     from compose.errors import ComposeError
     from compose.model.project import Project
+    from compose.spec.discover import LoadOptions
     from compose.spec.interpolate import Variable
 
 COMMAND = Command(
@@ -46,7 +47,7 @@ COMMAND = Command(
 
 
 def run(context: Context, args: Args) -> int:
-    """Print what was asked for; with --format json, errors too are JSON, on standard output."""
+    """Print what was asked for; with --format json, errors are JSON on standard output, warnings JSON lines on standard error."""
     from compose.errors import ComposeError
 
     try:
@@ -73,7 +74,8 @@ def _as_json(error: ComposeError) -> str:
     import json
 
     errors = getattr(error, "errors", (error,))
-    return json.dumps({"errors": [one.as_dict() for one in errors]}, indent=2, ensure_ascii=False)
+    told = {"errors": [one.as_dict() for one in errors], "warnings": [one.as_dict() for one in error.warnings]}
+    return json.dumps(told, indent=2, ensure_ascii=False)
 
 
 def _text(context: Context, args: Args) -> str:
@@ -96,7 +98,8 @@ def _text(context: Context, args: Args) -> str:
         from compose.spec.load import load_tree
 
         return render_tree(load_tree(context.load_options(**flags)).tree, args.text("format") or "yaml")
-    project = context.load(context.load_options(services=tuple(args.words), **flags))
+    options = context.load_options(services=tuple(args.words), **flags)
+    project = _load_warning_in_json(options) if args.text("format") == "json" else context.load(options)
     lines = _listed(project, args)
     if lines is not None:
         return "".join(f"{line}\n" for line in lines)
@@ -113,6 +116,17 @@ def _text(context: Context, args: Args) -> str:
         relative_to=relative_to,
         with_env_files=args.flag("no-env-resolution"),
     )
+
+
+def _load_warning_in_json(options: LoadOptions) -> Project:
+    import json
+
+    from compose.spec.load import load
+
+    project = load(options)
+    for warning in project.warnings:
+        print(json.dumps({"warning": True} | warning.as_dict(), ensure_ascii=False), file=sys.stderr)
+    return project
 
 
 def _pinned(project: Project) -> Project:

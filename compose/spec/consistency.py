@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from compose.errors import ComposeError, dotted
+from compose.errors import ComposeError, Warning, dotted
 from compose.model.units import parse_bytes
 from compose.spec.document import Map, Seq, Texts, find_place, format_scalar
 from compose.spec.validate import closest
@@ -32,6 +32,7 @@ class Consistency:
         self._is_enabled = frozenset(self._enabled)
         self._texts = texts
         self.errors: list[ComposeError] = []
+        self.warnings: list[Warning] = []
 
     def check(self) -> list[ComposeError]:
         """All contradictions found."""
@@ -44,10 +45,26 @@ class Consistency:
             self._check_pairs(name, service)
             self._check_mounts(name, service)
         self._check_container_names()
+        self._check_published_ports()
         self._check_resources()
         if not self.errors:
             self._check_cycles()
         return self.errors
+
+    def _check_published_ports(self) -> None:
+        """Warn of a port of the host that is asked for twice, as an override does that means to replace a mapping."""
+        owners: dict[tuple[str, ...], Path] = {}
+        for name in self._enabled:
+            for number, port in enumerate(self._services[name].get("ports") or ()):
+                published = port.get("published") if isinstance(port, Map) else None
+                if not published or published == "0" or "-" in published:
+                    continue  # the engine chooses a free one
+                path: Path = ("services", name, "ports", number)
+                first = owners.setdefault((port.get("host_ip") or "", published, port["protocol"]), path)
+                if first is not path:
+                    message = f"{dotted(path)} publishes port {published} of the host, as {dotted(first)} does"
+                    message += f" at {find_place(self._tree, first)}; `ports: !override` replaces a list"
+                    self.warnings.append(Warning(find_place(self._tree, path), message))
 
     def _add(
         self,

@@ -17,6 +17,7 @@ from compose.spec.document import Map, Seq, Texts, Timestamp
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
 _OPERATOR = re.compile(r":?[-?+]")
 MAX_NESTING = 20
+_SECRET_WORDS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "PRIVATE")
 _ESCAPE_HINT = "You may need to escape any $ with another $"
 
 Path = tuple[str | int, ...]
@@ -194,6 +195,11 @@ CASTS: dict[str, Any] = {
 """What the strings of these attributes are cast to, by path; `*` is any key, `[]` any item, `` the node itself."""
 
 
+def is_secret(name: str) -> bool:
+    """Whether a key's or a variable's name says that its value is a password or the like."""
+    return any(word in name.upper() for word in _SECRET_WORDS)
+
+
 class Interpolator:
     """Interpolates trees against one environment, collecting errors and warnings with their places."""
 
@@ -227,7 +233,9 @@ class Interpolator:
             if name not in self._warned:
                 self._warned.add(name)
                 message = f'The "{name}" variable is not set. Defaulting to a blank string.'
-                self.warnings.append(Warning(place, message))
+                if path and is_secret(str(path[-1])):  # where a $ is rarely meant as a variable
+                    message += f" {_ESCAPE_HINT}."
+                self.warnings.append(Warning(self._place_of(name, place), message))
 
         try:
             return substitute(template, self._environment.get, unset)
@@ -238,6 +246,16 @@ class Interpolator:
             hint = "set it in the environment or in the .env file"
             self._fail("E021", str(error), "$", path, place, hint)
         return template
+
+    def _place_of(self, name: str, place: Place | None) -> Place | None:
+        """Where a variable is used in the text that starts at a place, which may have several lines."""
+        use = re.compile(rf"\$\{{?{re.escape(name)}(?![A-Za-z0-9_])")
+        line = place.line if place else 0
+        while place and (text := self._texts.line(Place(place.file, line, 1))) is not None and line < place.line + 100:
+            if found := use.search(text, place.column - 1 if line == place.line else 0):
+                return Place(place.file, line, found.start() + 1)
+            line += 1
+        return place
 
     def _scalar(self, node: str, casts: Any, path: Path, place: Place | None) -> Any:
         if isinstance(node, Timestamp):

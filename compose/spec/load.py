@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from compose.errors import ComposeError, Place, Warning, dotted
@@ -43,7 +45,10 @@ def load(options: LoadOptions) -> Project:
     services: Map = tree.get("services") or Map()
     active = enabled(services, found.profiles, options.services)
     if options.check_consistency:
-        raise_all(in_order(Consistency(tree, active, loaded.texts).check()))
+        consistency = Consistency(tree, active, loaded.texts)
+        with _telling(loaded.warnings):
+            raise_all(in_order(consistency.check()))
+        loaded.warnings += consistency.warnings
     if options.resolve_environment:
         tree = _with_environment(tree, active, found, loaded.warnings)
     return _project(loaded, tree, active, options)
@@ -53,7 +58,8 @@ def load_tree(options: LoadOptions) -> Loaded:
     """The project's canonical tree: all files merged, paths absolute, defaults filled in."""
     found = discover(options)
     reader = Reader(interpolate=options.interpolate, resolve_paths=options.resolve_paths)
-    tree = reader.load(found.files, found.working_dir, found.environment)
+    with _telling(reader.warnings):
+        tree = reader.load(found.files, found.working_dir, found.environment)
     name = found.name
     if not found.is_named and isinstance(tree.get("name"), str):
         name = normalize_name(tree["name"]) or name
@@ -66,6 +72,16 @@ def load_tree(options: LoadOptions) -> Loaded:
     if options.normalize:
         tree = add_defaults(tree, name, found.environment)
     return Loaded(found, tree, reader)
+
+
+@contextmanager
+def _telling(warnings: list[Warning]) -> Iterator[None]:
+    """Give an error what was found worth a warning before it."""
+    try:
+        yield
+    except ComposeError as error:
+        error.warnings = tuple(dict.fromkeys(warnings))
+        raise
 
 
 def _with_environment(tree: Map, active: set[str], found: Discovered, warnings: list[Warning]) -> Map:

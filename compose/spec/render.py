@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from compose.model.units import Duration
 from compose.spec.document import Map
+from compose.spec.interpolate import is_secret
 from compose.spec.yamltext import Sorted, write
 
 if TYPE_CHECKING:
@@ -46,7 +47,6 @@ _HIDDEN = {
     ),
 }
 _CAPITALISED = frozenset(("WeightDevice", "ThrottleDevice"))
-_SECRET_WORDS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "PRIVATE")
 _PATHS = frozenset(("context", "source", "file", "path", "device"))
 REDACTED = "<redacted>"
 
@@ -232,6 +232,6 @@ def _redact(data: Any, name: str = "") -> Any:
         return Sorted(copy) if isinstance(data, Sorted) else copy
     if isinstance(data, list):
         return [_redact(item) for item in data]
-    if isinstance(data, str) and data and any(word in name.upper() for word in _SECRET_WORDS):
+    if isinstance(data, str) and data and is_secret(name):
         return REDACTED
     return data

@@ -236,6 +236,36 @@ def test_warnings_point() -> None:
     ]
 
 
+def test_a_dollar_in_a_password_is_pointed_at_with_the_way_to_write_it() -> None:
+    project = loaded(
+        'services:\n  a:\n    image: x\n    environment:\n      DB_PASSWORD: "abc$ecret"\n      B: >-\n        one\n        two ${Y}\n'
+    )
+    first, second = project.warnings
+    assert str(first).startswith('compose.yaml:5:24: The "ecret" variable is not set.')
+    assert "escape any $ with another $" in first.message
+    assert second.place == Place(str(Path.cwd() / "compose.yaml"), 8, 13)
+    assert "escape" not in second.message
+
+
+def test_an_override_that_publishes_a_port_again_is_told() -> None:
+    write(a_yaml="services:\n  web:\n    image: x\n    ports: ['8080:80']\n")
+    write(b_yaml="services:\n  web:\n    ports: ['8080:81', '8081:80']\n")
+    (warning,) = loaded(files=("a.yaml", "b.yaml")).warnings
+    assert str(warning).startswith("b.yaml:3:13: services.web.ports[1] publishes port 8080 of the host")
+    assert "at a.yaml:4:13" in warning.message
+
+
+def test_an_error_tells_the_warnings_before_it() -> None:
+    (error,) = problems("version: '3'\nservices: {a: {image: x$A, networks: [n]}}")
+    assert [warning.place.line for warning in error.warnings if warning.place] == [2, 1]
+    assert error.warnings[1].as_dict() == {
+        "message": error.warnings[1].message,
+        "file": str(Path.cwd() / "compose.yaml"),
+        "line": 1,
+        "column": 1,
+    }
+
+
 def test_flags_of_config_leave_out_phases(tmp_path: Path) -> None:
     write(e_env="E=1\n")
     text = "services: {a: {image: x, volumes: ['./d:/d'], env_file: e.env, build: {}, depends_on: [nope]}}\n"
