@@ -156,6 +156,28 @@ def start(project: str, containers: Iterable[ContainerInfo], services: Sequence[
     return builder.plan()
 
 
+def boot(project: str, containers: Iterable[ContainerInfo]) -> Plan:
+    """Start what its restart policy asks for after a reboot, what is needed before what needs it.
+
+    Each waits for those of its conditions that concern what runs or is started too. A condition that cannot be fulfilled is
+    a warning: nobody sits before a machine that boots, and a service with a restart policy copes better than one that is absent.
+    """
+    builder = PlanBuilder(project)
+    known = _Services.of(one for one in containers if one.status.state in RUNNING or _is_due_at_boot(one))
+    _start_all(builder, known, set(known.containers), set(), stopped={}, cause="restart policy", required=False)
+    return builder.plan()
+
+
+def _is_due_at_boot(container: ContainerInfo) -> bool:
+    """Whether a container that does not run shall run: `always` even if a user stopped it, as with Docker."""
+    policy, desired = container.spec.restart.name, container.desired
+    if policy == "always":
+        return desired != "created"
+    if policy == "on-failure" and container.status.exit_code == 0:
+        return False
+    return policy != "no" and desired == "running"
+
+
 def restart(project: str, containers: Iterable[ContainerInfo], *, timeout_s: float | None = None) -> Plan:
     """Stop and start again, in the order of dependencies both ways."""
     builder = PlanBuilder(project)
@@ -181,38 +203,42 @@ def _goes_along(container: ContainerInfo, services: set[str]) -> bool:
 
 
 def _start_all(
-    builder: PlanBuilder, known: _Services, wanted: set[str], awaited: set[str], stopped: Mapping[str, int]
+    builder: PlanBuilder,
+    known: _Services,
+    wanted: set[str],
+    awaited: set[str],
+    stopped: Mapping[str, int],
+    *,
+    cause: str = "asked for",
+    required: bool = True,
 ) -> None:
     started: dict[str, list[tuple[ContainerInfo, int | None]]] = {}
     for name, containers in known.containers.items():
         if name not in wanted:
             continue
+        up = {one.name for one in containers if one.name not in stopped and _is_up(one, name in awaited)}
         waits: list[int | None] = []
-        for needed, condition in known.needs(name).items():
+        for needed, condition in known.needs(name).items() if len(up) < len(containers) else ():
             for container, operation in started.get(needed, ()):
                 awaits = _CONDITIONS.get(condition)
                 if awaits is None or (operation is None and container.status.state not in RUNNING):
                     waits.append(operation)
                     continue
-                resource, action = _resource(container), AwaitContainer(container.name, awaits)
+                resource, action = _resource(container), AwaitContainer(container.name, awaits, required)
                 waits.append(builder.add(resource, action, f"{condition} needed by {name}", after=[operation]))
         started[name] = [
-            (container, _start_one(builder, container, name in awaited, [*waits, stopped.get(container.name)], stopped))
-            for container in containers
+            (one, None if one.name in up else _start_one(builder, one, [*waits, stopped.get(one.name)], cause))
+            for one in containers
         ]
 
 
-def _start_one(
-    builder: PlanBuilder,
-    container: ContainerInfo,
-    awaited: bool,
-    after: Iterable[int | None],
-    stopped: Mapping[str, int],
-) -> int | None:
-    status = container.status
-    if container.name not in stopped and (status.state in RUNNING or (awaited and status.exit_code == 0)):
-        return None
-    return hooks.start(builder, _resource(container), container.name, container.labels, "asked for", after)
+def _is_up(container: ContainerInfo, awaited: bool) -> bool:
+    """Whether there is nothing to start: it runs, or has ended with 0 and is `awaited` for just that."""
+    return container.status.state in RUNNING or (awaited and container.status.exit_code == 0)
+
+
+def _start_one(builder: PlanBuilder, container: ContainerInfo, after: Iterable[int | None], cause: str) -> int:
+    return hooks.start(builder, _resource(container), container.name, container.labels, cause, after)
 
 
 def _stop_each(

@@ -233,6 +233,15 @@ class Orchestrator:
             self._execute(plan)
         return plan
 
+    def boot(self, project: str) -> Plan:
+        """Start what a project's restart policies ask for after a reboot; what runs is left alone."""
+        from compose import lifecycle
+
+        with self._locked(project):
+            plan = lifecycle.boot(project, self.containers(project, stopped=True, one_off=True))
+            self._execute(plan)
+        return plan
+
     def restart(
         self,
         project: str,

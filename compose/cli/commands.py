@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 COMMANDS = {
     "attach": "attach_",
+    "boot": "boot",
     "build": "build",
     "commit": "commit",
     "completion": "completion",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 COMMAND = Command(
     "system",
     "Show disk usage and the host, remove what nothing uses",
-    words="df|prune|info [ARG...]",
+    words="df|prune|info|install-unit [ARG...]",
     stops_at_word=True,
     can_run_dry=False,
 )
@@ -46,6 +46,15 @@ INFO = Command(
     "system info",
     "Show the engine and its host",
     options=[Option("-f", "--format", metavar="FORMAT", help="json or a Go template")],
+)
+
+INSTALL_UNIT = Command(
+    "system install-unit",
+    "Write the systemd unit that starts containers after a reboot (umiak boot)",
+    options=[
+        Option("--root", metavar="DIR", default="/", help="Write below this directory"),
+        Option("--print", help="Print the unit and write nothing"),
+    ],
 )
 
 
@@ -164,7 +173,22 @@ def _facts(engine: Engine) -> dict[str, Any]:
     }
 
 
-_TABLE = {"df": (DF, _df), "prune": (PRUNE, _prune), "info": (INFO, _info)}
+def _install_unit(_engine: Engine, args: Args) -> None:
+    from compose.cli import unit
 
-SUBCOMMANDS = (DF, PRUNE, INFO)
+    if args.flag("print"):
+        print(unit.unit(), end="")
+        return
+    print(f"wrote {unit.install(args.text('root') or '/')}")
+    print("to have it run at each start of the machine: systemctl daemon-reload && systemctl enable umiak.service")
+
+
+_TABLE = {
+    "df": (DF, _df),
+    "prune": (PRUNE, _prune),
+    "info": (INFO, _info),
+    "install-unit": (INSTALL_UNIT, _install_unit),
+}
+
+SUBCOMMANDS = (DF, PRUNE, INFO, INSTALL_UNIT)
 """For the reference."""

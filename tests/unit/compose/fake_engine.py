@@ -121,6 +121,7 @@ class FakeEngine:
             endpoints=endpoints,
             ports=(),
             volumes=volumes,
+            desired="created",
         )
         self._set(info)
         return info
