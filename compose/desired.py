@@ -22,6 +22,7 @@ from compose.providers import providers_of
 from compose.version import VERSION
 from engine.errors import InvalidInput, Unsupported
 from engine.types import (
+    RUNTIMES,
     ContainerSpec,
     DeviceLimit,
     EndpointRequest,
@@ -335,7 +336,7 @@ class _Translation:
             uts_mode=service.uts or "",
             cgroup_mode=service.cgroup or "",
             cgroup_parent=service.cgroup_parent,
-            runtime=service.runtime or None,
+            runtime=self._runtime(service),
             log=self._log(service),
         )
 
@@ -424,6 +425,15 @@ class _Translation:
             hint="use no, always, on-failure[:n] or unless-stopped",
             place=self.place("services", service.name, *path),
         )
+
+    def _runtime(self, service: Service) -> str | None:
+        if service.runtime and service.runtime not in RUNTIMES:
+            raise InvalidInput(
+                f'service {service.name}: unknown runtime "{service.runtime}"',
+                hint=f"known: {', '.join(RUNTIMES)}",
+                place=self.place("services", service.name, "runtime"),
+            )
+        return service.runtime or None
 
     def _log(self, service: Service) -> LogOptions:
         if service.logging is None:

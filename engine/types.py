@@ -132,6 +132,10 @@ class Ulimit:
     hard: int
 
 
+RUNTIMES = ("umiak", "crun", "runc")
+"""What can start a container: our own runtime first, then OCI runtimes that the host may have. `docs/runtime.md` compares them."""
+
+
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """All that a caller can ask of a container. `image` is a reference or an image ID."""
@@ -186,7 +190,7 @@ class ContainerSpec:
     cgroup_mode: str = ""
     cgroup_parent: str | None = None
     runtime: str | None = None
-    """What starts the container: "crun", "runc", or our own (None or "umiak")."""
+    """What starts the container: one of `RUNTIMES`; None is our own."""
     log: LogOptions = LogOptions()
 
 

@@ -5,23 +5,21 @@ from __future__ import annotations
 import os
 
 from engine.errors import InvalidInput, NotFound
+from engine.types import RUNTIMES
 
-OWN = "umiak"
-PROGRAMS = ("crun", "runc")
-"""OCI runtimes known to keep the bundle's promises; `docs/runtime.md` compares them."""
 _FOLDERS = ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin")
 
 
 def check(name: str | None) -> None:
     """Raise InvalidInput unless a runtime has this name."""
-    if name not in (None, OWN, *PROGRAMS):
-        raise InvalidInput(f'unknown runtime "{name}"', hint=f"known: {', '.join((OWN, *PROGRAMS))}")
+    if name is not None and name not in RUNTIMES:
+        raise InvalidInput(f'unknown runtime "{name}"', hint=f"known: {', '.join(RUNTIMES)}")
 
 
 def program_of(name: str | None) -> str:
     """Return the path of a runtime's program, "" for our own runtime; NotFound if the host lacks it."""
     check(name)
-    if name in (None, OWN):
+    if name is None or name == RUNTIMES[0]:
         return ""
     for folder in dict.fromkeys((*os.environ.get("PATH", "").split(":"), *_FOLDERS)):
         path = f"{folder}/{name}"

@@ -120,6 +120,14 @@ def test_limits_come_from_deploy_or_the_short_attributes(stack: FakeStack) -> No
     assert deploy.resources == short.resources == Resources(memory_bytes=64 << 20, cpus=0.5, pids=20)
 
 
+def test_a_runtime_is_asked_for_by_a_known_name(stack: FakeStack) -> None:
+    assert (template(stack, "runtime: crun").runtime, template(stack, "tty: true").runtime) == ("crun", None)
+    with pytest.raises(InvalidInput, match='unknown runtime "gvisor"') as caught:
+        template(stack, "runtime: gvisor")
+    assert caught.value.hint == "known: umiak, crun, runc"
+    assert caught.value.place
+
+
 def test_block_io_and_swappiness_reach_the_engine(stack: FakeStack) -> None:
     disk = "blkio_config: {weight: 300, device_read_bps: [{path: /dev/vda, rate: 1mb}]}"
     assert template(stack, f"{disk}\nmem_swappiness: 10").resources == Resources(
