@@ -182,8 +182,8 @@ def _variables(context: Context, args: Args) -> str:
         }
         return json.dumps(data, indent=4, ensure_ascii=False) + "\n"
     rows = [("NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE")]
-    rows += [(v.name, str(v.is_required).lower(), v.default, v.alternate) for v in found.values()]
-    widths = [max(20, *(len(row[column]) + 3 for row in rows)) for column in range(4)]
+    rows += [(v.name, str(v.is_required).lower(), v.default, v.alternate) for _, v in sorted(found.items())]
+    widths = [max(20, *(len(row[column]) + 3 for row in rows)) for column in range(3)] + [0]
     return "".join("".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + "\n" for row in rows)
 
 
