@@ -1,0 +1,82 @@
+"""`kill -9` of the command after each single operation of its plan: what comes next completes or undoes it, and loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from itertools import count
+
+from tests.stack import Stack
+
+DONE = {"created", "started", "stopped", "removed", "prepared", "recreated", "healthy"}
+"""The states in which an operation's last event tells that it is done."""
+
+BOTH = {"killed_at_each-store-1": "running", "killed_at_each-web-1": "running"}
+
+
+def killed_after(stack: Stack, operations: int, *arguments: str) -> bool:
+    """Run a command, one operation at a time, and kill it when so many are done; False if it came to its end before."""
+    child = stack.start("--parallel", "1", "--progress", "json", *arguments)
+    assert child.stdout
+    events = (json.loads(line) for line in child.stdout if line.startswith("{"))
+    done = 0
+    for event in events:
+        done += event.get("state", "") in DONE
+        if done == operations:
+            os.kill(child.pid, signal.SIGKILL)
+            break
+    child.stdout.read()
+    return child.wait() == -signal.SIGKILL
+
+
+def kept(stack: Stack, kind: str) -> set[str]:
+    """What the session's engine keeps on disk: the names of its "containers" or "volumes"."""
+    directory = stack.host.root / kind
+    return set(os.listdir(directory)) if directory.exists() else set()
+
+
+def nothing_is_left(stack: Stack) -> bool:
+    """Whether neither container nor volume is left; the leak check looks for the rest."""
+    return not kept(stack, "containers") and not kept(stack, "volumes")
+
+
+def test_up_and_down_killed_after_each_operation_are_completed(stack: Stack) -> None:
+    for operations in count(1):
+        up_was_killed = killed_after(stack, operations, "up", "-d")
+        stack.up()
+        assert stack.states() == BOTH, operations
+        assert len(kept(stack, "containers")) == 2, operations
+        assert len(kept(stack, "volumes")) == 3, "one named, one anonymous for each container"
+        down_was_killed = killed_after(stack, operations, "down", "-v")
+        stack.down("-v")
+        assert nothing_is_left(stack), operations
+        if not (up_was_killed or down_was_killed):
+            assert operations > 6
+            return
+
+
+def test_up_killed_after_each_operation_is_undone_by_down(stack: Stack) -> None:
+    for operations in count(1):
+        was_killed = killed_after(stack, operations, "up", "-d")
+        stack.down("-v")
+        assert nothing_is_left(stack), operations
+        if not was_killed:
+            return
+
+
+def test_a_recreation_killed_after_each_operation_loses_no_volume(stack: Stack) -> None:
+    stack.up()
+    stack.sh("store", "echo kept > /scratch/file")
+    before = kept(stack, "volumes")
+    for operations in count(1):
+        stack.replace(f"sleep {operations - 1}60", f"sleep {operations}60")
+        was_killed = killed_after(stack, operations, "up", "-d")
+        stack.up()
+        assert stack.states() == BOTH, operations
+        assert len(kept(stack, "containers")) == 2, operations
+        assert kept(stack, "volumes") == before, operations
+        if not was_killed:
+            break
+    assert stack.umiak("plan").stdout.endswith("all is as the file asks\n")
+    assert stack.sh("store", "cat /scratch/file") == "kept"
