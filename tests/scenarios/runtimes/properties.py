@@ -15,6 +15,8 @@ class Property(NamedTuple):
 
 
 FUNCTIONS = r"""
+# By the shell itself: while it waits for a child it blocks signals of its own accord.
+while read -r key value; do [ "$key" = SigBlk: ] && blocked=$value; done < /proc/1/status
 mount_of() { awk -v p="$1" '$5 == p { for (i = 7; $i != "-"; i++); t = $(i + 1) " " $6
   for (j = 7; j < i; j++) { f = $j; sub(/:.*/, "", f); t = t " " f } } END { print t }' /proc/1/mountinfo; }
 size_of() { awk -v p="$1" '$5 == p { s = $NF } END { n = split(s, o, ","); for (i = 1; i <= n; i++)
@@ -88,7 +90,8 @@ PROPERTIES = (
     Property("devices", "make a node", "fails mknod /tmp/node b 8 0"),
     Property("environment", "names", "env | cut -d = -f 1 | sort"),
     *(Property("environment", name, f"echo ${name}") for name in ("PATH", "HOME", "HOSTNAME", "GREETING", "TERM")),
-    *(Property("signals", f"{name} at exec", f"of {name}") for name in ("SigBlk", "SigIgn", "ShdPnd")),
+    Property("signals", "SigBlk at exec", "echo $blocked"),
+    *(Property("signals", f"{name} at exec", f"of {name}") for name in ("SigIgn", "ShdPnd")),
     Property("cgroup", "what /proc/1/cgroup shows", "cut -d : -f 3 /proc/1/cgroup | sort -u"),
     Property("cgroup", "entries", "ls /sys/fs/cgroup | head -n 4", False),
     Property("cgroup", "memory limit", "any /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes"),
