@@ -1,9 +1,10 @@
-"""Time `umiak image load` and `docker load` on one archive, turn about, in one run.
+"""Time `image load`, `image pull` and `image build` of umiak and of Docker on the same files, turn about, in one run.
 
-    python benchmarks/images.py [--megabytes 450] [--files 27000] [--layers 4] [--rounds 5] [--write]
+    python benchmarks/images.py [--megabytes 450] [--files 27000] [--layers 4] [--rounds 3] [--write]
 
-The image is made of this host's own /usr: as many files, as many bytes. Docker takes part where `DOCKER_HOST` leads to a
-dockerd (`dockerd.sh` starts one); else only umiak is timed. With `--write` the table goes into README.md beside this file.
+The image is made of this host's own /usr: as many files, as many bytes. It is pulled from a docker-registry on loopback, where
+that program is installed. Docker takes part where `DOCKER_HOST` leads to a dockerd (`dockerd.sh` starts one); else only umiak is
+timed. With `--write` the table goes into README.md beside this file.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -34,38 +36,60 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
 from tests import leaks  # noqa: E402
+from tests.conformance.registry.servers import docker_registry  # noqa: E402
 
 TAG = "umiak-bench:images"
 SOURCE = "/usr"
-TARGET = 0.6
-"""The most of Docker's time that umiak may take."""
+CONTEXT_FILES = 5_000
 BEGIN, END = "<!-- images.py: begin -->\n", "<!-- images.py: end -->\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to time: the arguments after `umiak image` and `docker image`, and the most of Docker's time it may take.
+
+    `forgets` are the images to remove before each round, outside of the time.
+    """
+
+    name: str
+    target: float
+    arguments: Sequence[str]
+    forgets: Sequence[str] = ()
 
 
 @dataclass
 class Contender:
-    """One engine: how it loads an archive and how it forgets the image again, and the times it took."""
+    """One engine and, by case, the seconds it took and the CPU seconds of its processes (of Docker the client's alone)."""
 
     name: str
-    load: Callable[[str], Sequence[str]]
-    forget: Sequence[str]
+    program: Sequence[str]
     environment: dict[str, str]
     seconds: dict[str, list[float]] = field(default_factory=dict)
-    peak_bytes: int = 0
+    cpu_seconds: dict[str, list[float]] = field(default_factory=dict)
 
-    def run(self, archive: str) -> float:
-        """Load an archive into a store that does not have it; return how long it took."""
-        subprocess.run(self.forget, env=self.environment, capture_output=True)
-        os.sync()
-        started = time.perf_counter()
-        done = subprocess.run(self.load(archive), env=self.environment, capture_output=True, text=True)
-        elapsed = time.perf_counter() - started
+    def run(self, *arguments: str) -> None:
+        """Run a subcommand; end the benchmark where it fails."""
+        done = subprocess.run([*self.program, *arguments], env=self.environment, capture_output=True, text=True)
         if done.returncode != 0:
-            raise SystemExit(f"{self.name} cannot load {archive}:\n{done.stdout}{done.stderr}")
-        return elapsed
+            raise SystemExit(f"{self.name} {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
 
-    def median(self, case: str) -> float:
-        return statistics.median(self.seconds[case])
+    def time(self, case: Case) -> None:
+        """Run a case once and note what it took."""
+        if case.forgets:
+            subprocess.run([*self.program, "rm", *case.forgets], env=self.environment, capture_output=True)
+        os.sync()
+        used, started = _children_cpu_seconds(), time.perf_counter()
+        self.run(*case.arguments)
+        self.seconds.setdefault(case.name, []).append(time.perf_counter() - started)
+        self.cpu_seconds.setdefault(case.name, []).append(_children_cpu_seconds() - used)
+
+    def median(self, case: Case) -> float:
+        return statistics.median(self.seconds[case.name])
+
+
+def _children_cpu_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def choose_files(count: int, size_bytes: int) -> list[str]:
@@ -152,49 +176,96 @@ def umiak(base: Path) -> Contender:
     """The umiak of this environment, with a root of its own."""
     command = str(Path(sys.executable).with_name("umiak"))
     environment = {**os.environ, "UMIAK_ROOT": str(base / "root"), "UMIAK_RUN": str(base / "run")}
-    return Contender(
-        "umiak", lambda archive: (command, "image", "load", "-i", archive), (command, "image", "rm", TAG), environment
-    )
+    return Contender("umiak", (command, "image"), environment)
 
 
 def docker() -> Contender | None:
     """The dockerd that DOCKER_HOST names, or None where there is none."""
     if not os.environ.get("DOCKER_HOST") or not shutil.which("docker"):
         return None
-    return Contender(
-        "docker", lambda archive: ("docker", "load", "-i", archive), ("docker", "rmi", TAG), dict(os.environ)
-    )
+    return Contender("docker", ("docker", "image"), dict(os.environ))
+
+
+def enter_network_of_dockerd() -> None:
+    """Go on in the network namespace that dockerd.sh gave its dockerd, so that both reach the same registry on loopback."""
+    pid_file = Path(os.path.dirname(os.environ.get("DOCKER_HOST", "").removeprefix("unix://")), "pid")
+    if not pid_file.is_file():
+        return
+    namespace = f"/proc/{pid_file.read_text().strip()}/ns/net"
+    if not os.path.samefile(namespace, "/proc/self/ns/net"):
+        os.execvp("nsenter", ["nsenter", f"--net={namespace}", sys.executable, *sys.argv])
+
+
+def load_cases(base: Path, layers: Sequence[Path]) -> list[Case]:
+    """`image load` of the image as `docker save` writes it, and with its layers in gzip."""
+    raw = write_archive(base / "raw.tar", layers, compressed=False)
+    small = write_archive(base / "gzip.tar", layers, compressed=True)
+    return [
+        Case("`load`, `docker save` tar", 0.6, ("load", "-i", str(raw)), (TAG,)),
+        Case("`load`, layers in gzip", 0.6, ("load", "-i", str(small)), (TAG,)),
+    ]
+
+
+def pull_case(ours: Contender, archive: Path, registry: str) -> Case:
+    """`image pull` of the image from a registry, into which umiak pushes it first."""
+    name = f"{registry}/bench:images"
+    ours.run("load", "-i", str(archive))
+    ours.run("tag", TAG, name)
+    ours.run("push", "--quiet", name)
+    ours.run("rm", TAG)
+    return Case("`pull` from loopback, gzip", 0.6, ("pull", "--quiet", name), (TAG, name))
+
+
+def build_cases(base: Path, paths: Sequence[str]) -> list[Case]:
+    """A build whose context has many files: everything anew, and again with nothing changed."""
+    context, tag = base / "context", "umiak-bench:build"
+    for number, path in enumerate(paths):
+        directory = context / f"{number % 100}"
+        directory.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, directory / str(number))
+    (context / "Dockerfile").write_text("FROM scratch\nENV NAME=value\nCOPY . /srv\nLABEL kind=benchmark\n")
+    build = ("build", "-t", tag, str(context))
+    return [
+        Case(f"`build`, {len(paths)} files in the context, cold", 1.0, (*build, "--no-cache"), (tag,)),
+        Case("the same again, nothing changed", 0.7, build),
+    ]
 
 
 def compare(base: Path, size_bytes: int, files: int, layer_count: int, rounds: int) -> str:
-    """Make the archives below `base`, load each `rounds` times into both, and return the report."""
+    """Make the image below `base`, time each case `rounds` times with both, and return the report."""
     paths = choose_files(files, size_bytes)
     layers = write_layers(base, paths, layer_count)
-    cases = {
-        "`docker save` tar": write_archive(base / "raw.tar", layers, compressed=False),
-        "layers in gzip": write_archive(base / "gzip.tar", layers, compressed=True),
-    }
-    contenders = [contender for contender in (umiak(base), docker()) if contender]
-    for case, archive in cases.items():
-        for number in range(rounds):
-            for contender in contenders if number % 2 else reversed(contenders):
-                contender.seconds.setdefault(case, []).append(contender.run(str(archive)))
+    ours, theirs = umiak(base), docker()
+    contenders = [ours, theirs] if theirs else [ours]
+    with ExitStack() as stack:
+        cases = load_cases(base, layers)
+        if shutil.which("docker-registry"):
+            (base / "registry").mkdir()
+            registry = stack.enter_context(docker_registry(base / "registry"))
+            cases.append(pull_case(ours, base / "gzip.tar", registry))
+        cases += build_cases(base, paths[:: max(1, len(paths) // CONTEXT_FILES)][:CONTEXT_FILES])
+        for case in cases:
+            for number in range(rounds):
+                for contender in contenders if number % 2 else reversed(contenders):
+                    contender.time(case)
     what = f"{sum(os.lstat(path).st_size for path in paths) / 1e6:.0f} MB, {len(paths)} files, {len(layers)} layers"
-    return report(contenders, what, rounds)
+    return report(cases, contenders, what, rounds)
 
 
-def report(contenders: Sequence[Contender], what: str, rounds: int) -> str:
+def report(cases: Sequence[Case], contenders: Sequence[Contender], what: str, rounds: int) -> str:
     """The medians (and the fastest and slowest) as a Markdown table, with ratios where there are two."""
     ours, theirs = contenders[0], contenders[1] if len(contenders) > 1 else None
     columns = [f"{contender.name}, s" for contender in contenders] + (["ratio", "target"] if theirs else [])
-    rows = [f"| `image load`, {what} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
-    for case in ours.seconds:
-        cells = [_seconds(contender.seconds[case]) for contender in contenders]
+    columns.append("umiak, CPU s")
+    rows = [f"| {what} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
+    for case in cases:
+        cells = [_seconds(contender.seconds[case.name]) for contender in contenders]
         if theirs:
-            cells += [f"**{ours.median(case) / theirs.median(case):.2f}**", f"≤ {TARGET:g}"]
-        rows.append(f"| {case} | {' | '.join(cells)} |")
+            cells += [f"**{ours.median(case) / theirs.median(case):.2f}**", f"≤ {case.target:g}"]
+        cells.append(f"{statistics.median(ours.cpu_seconds[case.name]):.2f}")
+        rows.append(f"| {case.name} | {' | '.join(cells)} |")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
-    machine = f"{os.cpu_count()} CPUs, Linux {platform.release()}, Python {platform.python_version()}"
+    machine = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, Linux {platform.release()}, Python {platform.python_version()}"
     head = f"{date.today()}, {machine}: median of {rounds} rounds (fastest–slowest), turn about."
     return f"{head}\n\n" + "\n".join(rows) + f"\n\nLargest process of either client: {peak:.0f} MB.\n"
 
@@ -216,9 +287,10 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=450)
     parser.add_argument("--files", type=int, default=27_000)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="put the table into benchmarks/README.md")
     arguments = parser.parse_args()
+    enter_network_of_dockerd()
     base = Path(tempfile.mkdtemp(prefix="umiak-bench-"))
     try:
         text = compare(base, arguments.megabytes * 1_000_000, arguments.files, arguments.layers, arguments.rounds)
