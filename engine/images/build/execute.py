@@ -13,6 +13,7 @@ from engine.images.build.cache import BuildCache, Built, Made
 from engine.images.build.cancel import Cancelled, Stoppable
 from engine.images.build.context import explained
 from engine.images.build.events import BuildEvent, BuildEventKind
+from engine.images.build.graph import stages_in_order
 from engine.images.build.parse import located
 from engine.images.build.perform import Performer, Tools
 from engine.images.build.work import CopyWork, FromContext, FromStage, SolvedStage, Source, Step
@@ -68,17 +69,14 @@ class Executor:
         return self._outcome(needed, target)
 
     def _needed(self, target: int, known: dict[str, str]) -> list[int]:
-        """The stages in which something is left to do, in the file's order, which is one of dependency."""
-        found: set[int] = set()
-        pending = [target]
-        while pending:
-            index = pending.pop()
-            if index in found:
-                continue
-            found.add(index)
-            for step in self.stages[index].steps[self._first_unknown(self.stages[index], known) :]:
-                pending += step.stages_used
-        return sorted(found)
+        """The stages in which something is left to do, each after those that it uses."""
+        uses = {index: self._used(stage, known) for index, stage in self.stages.items()}
+        return stages_in_order(uses, target)
+
+    def _used(self, stage: SolvedStage, known: dict[str, str]) -> set[int]:
+        """The stages that the steps still to be done of a stage use."""
+        left = stage.steps[self._first_unknown(stage, known) :]
+        return {used for step in left for used in step.stages_used}
 
     @staticmethod
     def _first_unknown(stage: SolvedStage, known: dict[str, str]) -> int:
