@@ -37,7 +37,7 @@ class Checker:
     def check(self, node: Any, shape: Shape, path: Path = (), place: Place | None = None) -> list[ComposeError]:
         """Check a node; returns all problems found so far."""
         place = place or getattr(node, "place", None)
-        if self._is_partial and (node is None or node is RESET):
+        if node is RESET or (self._is_partial and node is None):
             return self.errors
         if not _has_type(node, shape.types):
             self._wrong_type(node, shape, path, place)

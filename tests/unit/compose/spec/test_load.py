@@ -176,6 +176,16 @@ def test_reset_and_override_in_a_second_file() -> None:
     assert web.environment == {"B": "2"}
 
 
+def test_reset_beside_a_merge_key_of_the_same_file() -> None:
+    write(
+        compose_yaml="x-b: &b {image: a, environment: {A: '1'}}\n"
+        "services: {web: {<<: *b, environment: {A: !reset null}}, other: {<<: *b, environment: {A: !reset null, B: '2'}}}",
+    )
+    services = loaded().services
+    assert services["web"].environment == {}
+    assert services["other"].environment == {"B": "2"}
+
+
 def test_a_second_file_may_leave_required_keys_to_the_first() -> None:
     write(
         a_yaml="services: {a: {image: x, depends_on: {b: {condition: service_healthy}}}, b: {image: x}}",
