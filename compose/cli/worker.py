@@ -32,13 +32,22 @@ IDLE_S = 300.0
 MODULES = (
     *(
         "compose.cli." + name
-        for name in ("main", "errors", "up", "down", "ps", "logs", "exec_", "run", "config", "plan")
+        for name in ("main", "errors", "up", "down", "ps", "logs", "exec_", "run", "build", "config")
     ),
     *(
         "compose." + name
         for name in ("orchestrator", "wiring", "desired", "observe", "reconcile", "execute", "lifecycle")
     ),
-    *("compose.spec.load", "compose.graph", "networkx", "pyroute2", "rich.live", "rich.table"),
+    *(
+        "compose.spec.load",
+        "compose.graph",
+        "compose.builds",
+        "engine.images.build.builder",
+        "networkx",
+        "pyroute2",
+        "rich.live",
+        "rich.table",
+    ),
 )
 """What takes long to import; a module that is missing from the list is imported by each fork that wants it."""
 PASSED_ON = frozenset({*FORWARDED, signal.SIGSTOP, signal.SIGCONT})
