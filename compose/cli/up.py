@@ -85,17 +85,19 @@ def run(context: Context, args: Args) -> int:
         try:
             with signals.interruptible():
                 plan = orchestrator.up(desired, plan_options(args), wait_timeout_s=timeout_of(args, "wait-timeout"))
+                view.close()
+                if context.dry_run or not plan:
+                    print_plan(plan)
+                if not is_attached:
+                    return 0
+                with context.view("up", lines=True) as lines:
+                    if args.flag("watch"):
+                        orchestrator.sink = lines.sink
+                    return attachment.run(since=begun)
         except KeyboardInterrupt:
             if is_attached:
                 attachment.stop_all()
             raise
-        view.close()
-        if context.dry_run or not plan:
-            print_plan(plan)
-        with context.view("up", lines=True) as lines:
-            if args.flag("watch"):
-                orchestrator.sink = lines.sink
-            return attachment.run(since=begun) if is_attached else 0
 
 
 def _attachment(orchestrator: Orchestrator, project: Project, desired: Desired, args: Args) -> Attachment:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+import time
+
+import pytest
 
 from tests.stack import Stack, wait_for
 
@@ -19,6 +22,22 @@ def test_ctrl_c_stops_the_stack_gracefully(stack: Stack) -> None:
     assert stack.status("talker")["exit_code"] == 0, "it was given the time to end by itself"
     assert "ready to talk" in output
     assert "stopping politely" in output
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.1, 0.2])
+def test_ctrl_c_while_the_stack_comes_up_leaves_nothing_running(stack: Stack, delay_s: float) -> None:
+    child = stack.start("up")
+    wait_for(lambda: stack.host.run.joinpath("containers").exists() and any_container(stack), "a container")
+    time.sleep(delay_s)  # not waiting for something: the moment of the interruption
+    child.send_signal(signal.SIGINT)
+    child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert "running" not in stack.states().values()
+
+
+def any_container(stack: Stack) -> bool:
+    """Whether the engine has begun to make one."""
+    return any(stack.host.run.joinpath("containers").iterdir())
 
 
 def test_the_foreground_ends_when_all_containers_have_ended(stack: Stack) -> None:
