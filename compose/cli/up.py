@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,8 @@ def run(context: Context, args: Args) -> int:
                     print_plan(plan)
                 if not is_attached:
                     return 0
+                if not plan and not orchestrator.containers(project.name):
+                    print("All services have completed; --rerun runs them again", file=sys.stderr)
                 with context.view("up", lines=True) as lines:
                     if args.flag("watch"):
                         orchestrator.sink = lines.sink

@@ -41,3 +41,12 @@ def test_whoever_asks_for_an_exit_code_has_it_run_each_time(stack: Stack) -> Non
         stack.umiak("--profile", "check", "up", "--exit-code-from", "check", "-t", "0")
     stack.up("app")
     assert (runs(stack)["check"], runs(stack)["migrate"]) == (2, 1)
+
+
+def test_a_stack_that_has_wholly_completed_says_how_to_run_it_again(stack: Stack) -> None:
+    stack.write('services: {job: {image: busybox, command: ["echo", "done"]}}\n')
+    assert "done" in stack.umiak("up").stdout
+    again = stack.umiak("up")
+    assert "done" not in again.stdout
+    assert "--rerun" in again.stderr
+    assert "done" in stack.umiak("up", "--rerun").stdout
