@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         if needs.is_strict() and not set(lacking) <= needs.MAY_BE_MISSING:
             pytest.fail(told, pytrace=False)
         pytest.skip(told)
+
+
+def pytest_configure() -> None:
+    """Let commands under test be interrupted: a shell that runs pytest in the background has SIGINT ignored in all below it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
