@@ -77,13 +77,14 @@ def device_rules(entries: Sequence[Mapping[str, Any]] | None) -> list[DeviceRule
 
 
 class Hierarchies:
-    """Where the cgroup file systems are mounted: v1 by controllers ("cpu,cpuacct"), v2 once."""
+    """Where the cgroup file systems are mounted: v1 by controllers ("cpu,cpuacct") or `named` without any, v2 once."""
 
-    __slots__ = ("unified", "v1")
+    __slots__ = ("named", "unified", "v1")
 
     def __init__(self, mountinfo: str) -> None:
         """Read the text of /proc/self/mountinfo; of several mounts of one hierarchy the first is taken. See proc(5)."""
         self.v1: dict[str, str] = {}
+        self.named: list[str] = []
         self.unified: str | None = None
         for line in mountinfo.splitlines():
             fields, _, rest = line.partition(" - ")
@@ -95,6 +96,8 @@ class Hierarchies:
                 controllers = [option for option in options.split(",") if option in _V1_CONTROLLERS]
                 if controllers:
                     self.v1.setdefault(",".join(controllers), path)
+                else:
+                    self.named.append(path)
 
     @classmethod
     def of_host(cls) -> Hierarchies:
@@ -109,7 +112,7 @@ def open_cgroup(parent: str, name: str, hierarchies: Hierarchies | None = None) 
     if not parent.strip("/") or "/" in name or ".." in place.split("/"):
         raise LaunchError("Cgroup", errno.EINVAL, f'cannot use "{place}" as a cgroup', kind="invalid")
     if found.v1:
-        return CgroupV1(place, found.v1)
+        return CgroupV1(place, found.v1, found.named)
     if found.unified is not None:
         return CgroupV2(place, found.unified)
     hint = "mount one: mount -t cgroup2 none /sys/fs/cgroup"
@@ -192,10 +195,7 @@ class Cgroup:
         """Remove the cgroup, waiting a little for processes that are just ending; then `umiak` itself if that was the last."""
         for _, path in self.hierarchies():
             _remove_tree(path, time.monotonic() + _REMOVE_TIMEOUT_S)
-            try:
-                os.rmdir(os.path.dirname(path))
-            except OSError:
-                pass  # others are in it, or one is just being made
+            _remove_unused(os.path.dirname(path))
 
     def _make(self) -> None:
         for _, path in self.hierarchies():
@@ -217,11 +217,12 @@ class Cgroup:
 class CgroupV1(Cgroup):
     """A directory of the same name in each v1 hierarchy."""
 
-    __slots__ = ("_mounts",)
+    __slots__ = ("_mounts", "_named")
 
-    def __init__(self, place: str, mounts: Mapping[str, str]) -> None:
+    def __init__(self, place: str, mounts: Mapping[str, str], named: Sequence[str] = ()) -> None:
         super().__init__(place)
         self._mounts = mounts
+        self._named = named
 
     def hierarchies(self) -> list[tuple[str, str]]:
         # A cpuset constrains even when it is not asked for, so it is joined only if it is.
@@ -234,6 +235,18 @@ class CgroupV1(Cgroup):
     def attach(self, pid: int) -> None:
         for _, path in self.hierarchies():
             _write(f"{path}/cgroup.procs", str(pid))
+
+    def remove(self) -> None:
+        super().remove()
+        if self._has_siblings():
+            return
+        # crun and runc are in every hierarchy, and take away but their container's own directory.
+        for mount in (*self._mounts.values(), *self._named):
+            _remove_unused(os.path.dirname(f"{mount}/{self.place}"))
+
+    def _has_siblings(self) -> bool:
+        """Whether the directory above serves other containers."""
+        return any(os.path.isdir(os.path.dirname(path)) for _, path in self.hierarchies())
 
     def _path(self, controller: str) -> str | None:
         for controllers, mount in self._mounts.items():
@@ -746,6 +759,13 @@ def _kill_all(pids: Sequence[int]) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+
+def _remove_unused(path: str) -> None:
+    try:
+        os.rmdir(path)
+    except OSError:
+        pass  # others are in it, or one is just being made
 
 
 def _remove_tree(path: str, deadline: float) -> None:

@@ -80,3 +80,12 @@ def test_a_command_that_is_not_there_gives_127_and_the_runtimes_words(rig: Rig, 
         made.start()
     assert made.status()["exit_code"] == 127
     assert cgroups_of(made) == []
+
+
+def test_no_directory_above_the_containers_stays_in_any_hierarchy(rig: Rig, runtime: str) -> None:
+    made = shell(rig, runtime, "exit 0")
+    parent = f"umiak-test-{made.id[:8]}"
+    made.monitor["cgroup"] |= {"parent": f"/{parent}"}
+    made.start()
+    made.wait_exited()
+    assert list(Path("/sys/fs/cgroup").glob(parent)) + list(Path("/sys/fs/cgroup").glob(f"*/{parent}")) == []
