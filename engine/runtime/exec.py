@@ -130,16 +130,13 @@ def _start_helper(
 
 
 def _await_pid(channel: socket.socket, helper_fd: int, container_pid: int) -> int:
-    try:
-        data = channel.recv(65536)
-    except ConnectionResetError:
-        data = b""
+    kind, data, _ = init.receive(channel)
     init.discard(helper_fd)
-    if data[:1] == b"E":
-        raise init.decode_error(data[1:])
-    if data[:1] != b"P":
+    if kind == b"E":
+        raise init.decode_error(data)
+    if kind != b"P":
         raise LaunchError("Exec", 0, f"the process that enters the container of {container_pid} ended unexpectedly")
-    return int(data[1:])
+    return int(data)
 
 
 def _help(request: _Request, pidfd: int, stdio: tuple[int, int, int], channel: socket.socket) -> NoReturn:

@@ -193,20 +193,13 @@ def _run_beside_root(
         theirs.close()
         os.close(null_fd)
     with ours:
-        said = _await_end(ours)
+        kind, data, _ = init.receive(ours)
     status = process.wait_exit(pidfd)
     os.close(pidfd)
-    if said:
-        raise init.decode_error(said[1:])
+    if kind:
+        raise init.decode_error(data)
     if status:
         raise runtime.failure(runtime.last_words())
-
-
-def _await_end(channel: socket.socket) -> bytes:
-    try:
-        return channel.recv(65536)
-    except ConnectionResetError:
-        return b""
 
 
 def _become(runtime: _Runtime, words: Sequence[str], mount: steps.Step, setup: Setup) -> NoReturn:

@@ -319,7 +319,7 @@ def follow(channel: socket.socket, pid: int, pidfd: int, cgroup: Cgroup) -> int 
         _send_go(channel)
         is_ready = False
         while True:
-            kind, data, fds = _receive(channel)
+            kind, data, fds = receive(channel)
             if kind == b"C":
                 console_fd = fds[0]
             elif kind == b"X":
@@ -344,11 +344,16 @@ def _send_go(channel: socket.socket) -> None:
         pass  # it has failed already: its message is waiting
 
 
-def _receive(channel: socket.socket) -> tuple[bytes, bytes, list[int]]:
+def receive(channel: socket.socket) -> tuple[bytes, bytes, list[int]]:
+    """The next message of the new process, or an empty one when it has no more to say.
+
+    A process that ends without having read what it was sent resets the connection. The kernel tells that before it hands
+    out the messages which are waiting, and once only, so the second look is the one that counts.
+    """
     try:
         data, fds, _, _ = socket.recv_fds(channel, _MESSAGE_LIMIT, 1)
     except ConnectionResetError:
-        return b"", b"", []
+        data, fds, _, _ = socket.recv_fds(channel, _MESSAGE_LIMIT, 1)
     return data[:1], data[1:], fds
 
 

@@ -196,7 +196,7 @@ def test_a_server_that_refuses_or_is_not_there_is_followed_by_the_next_at_once(l
 
 
 def test_a_silent_server_is_followed_by_the_next(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dns_forward, "PATIENCE_S", 0.1)
+    monkeypatch.setattr(dns_forward, "PATIENCE_S", 0.5)
     resolver(lab, "127.0.0.9", says("203.0.113.9"))
     resolver(lab, OUTSIDE, lambda data: None)
     silent = listen(53, "udp", "127.0.0.10")

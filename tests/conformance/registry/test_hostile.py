@@ -123,7 +123,7 @@ def test_one_that_only_stalls_is_a_timeout(client: Client, registry: FakeRegistr
 
 def test_a_trickle_counts_as_a_stall(client: Client, registry: FakeRegistry) -> None:
     registry.add_image(BIG)
-    client.set(timeout_s=0.3, attempts=2)
+    client.set(timeout_s=1.0, attempts=2)
 
     def trickle(handler: Handler) -> None:
         handler.send_response(200)
@@ -137,7 +137,7 @@ def test_a_trickle_counts_as_a_stall(client: Client, registry: FakeRegistry) -> 
     begun = time.monotonic()
     with pytest.raises(TimedOut, match="hardly sends"):
         client.pull(f"{registry.host}/app:1")
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 9
 
 
 def test_a_pull_can_be_given_up_while_it_waits_for_bytes(client: Client, registry: FakeRegistry) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 from typing import Any
 
 import pytest
@@ -171,3 +172,13 @@ def test_elf_files_tell_their_machine_and_loader() -> None:
     for junk in (b"", b"#!/bin/sh\n", b"\x7fELF", b"\x7fELF" + bytes(10)):
         with pytest.raises(ValueError, match="ELF"):
             init.read_elf(junk)
+
+
+def test_what_a_process_said_last_is_heard_though_it_never_read_what_it_was_sent() -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours:
+        ours.send(b"G")
+        theirs.send(b"Ewhy")
+        theirs.close()
+        assert init.receive(ours) == (b"E", b"why", [])
+        assert init.receive(ours) == (b"", b"", [])
