@@ -63,7 +63,7 @@ check: $(VENV)/.tools-installed
 	$(BIN)/lint-imports
 
 test: check $(VENV)/.test-packages
-	$(PYTEST) tests
+	$(BIN)/python -m tests.parallel
 
 unit: $(VENV)/.tools-installed
 	$(PYTEST) tests/unit

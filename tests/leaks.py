@@ -19,6 +19,8 @@ import time
 from collections.abc import Iterator
 
 SYSTEM_PATH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin:/sbin"
+APART = "umiak-apart-"
+"""What the names of the cgroups begin with in which `apart.py` runs commands."""
 RUN_DIRECTORIES = ("containers", "netns", "networks")
 TABLES = ("containers", "networks", "leases", "volumes", "volume_uses")
 
@@ -73,10 +75,10 @@ def _cgroup_of(pid: int) -> str:
 
 
 def _processes() -> Iterator[str]:
-    """Monitors and zygotes by the name they give themselves, containers by their cgroup."""
+    """Monitors and zygotes by the name they give themselves, containers by their cgroup. Other tests run apart (`apart.py`)."""
     for pid in _process_ids():
-        name = _read(f"/proc/{pid}/comm")
-        if (name.startswith("umiak-") or "/umiak/" in _cgroup_of(pid)) and _is_alive(pid):
+        name, cgroup = _read(f"/proc/{pid}/comm"), _cgroup_of(pid)
+        if (name.startswith("umiak-") or "/umiak/" in cgroup) and f"/{APART}" not in cgroup and _is_alive(pid):
             yield f"{pid} {name}"
 
 
