@@ -19,6 +19,7 @@ from compose.mounts import mounts_of, private_files
 from compose.plan import Build, Provider
 from compose.private_files import PrivateFile
 from compose.providers import providers_of
+from compose.updates import Policies, policies
 from compose.version import VERSION
 from engine.errors import InvalidInput, Unsupported
 from engine.types import (
@@ -73,6 +74,8 @@ class DesiredService:
     one_shot: bool = False
     awaited: bool = False
     preparations: tuple[pre_start.Preparation, ...] = ()
+    policies: Policies | None = None
+    """How its containers are replaced; None: all at once, without a way back."""
 
     def container(self, project: str, number: int, image_id: str | None = None) -> ContainerSpec:
         """The specification of the replica with that number."""
@@ -239,6 +242,7 @@ class _Translation:
             one_shot=self._is_one_shot(service),
             awaited=service.name in self.awaited,
             preparations=preparations,
+            policies=policies(service, self.place),
         )
 
     def network(self, key: str) -> NetworkSpec:

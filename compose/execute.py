@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from compose.plan import (
     CreateContainer,
     CreateNetwork,
     CreateVolume,
+    Delay,
     Operation,
     PauseContainer,
     Plan,
@@ -37,7 +39,7 @@ from compose.plan import (
     StopContainer,
     UnpauseContainer,
 )
-from compose.readiness import judge
+from compose.readiness import WAIT, Readiness, judge
 from engine.errors import Conflict, NotFound, TimedOut, UmiakError
 from engine.events import Event, Kind, Sink
 
@@ -56,7 +58,7 @@ PARALLEL = 32
 
 REWATCH_S = 0.05
 
-PATIENT = (AwaitContainer, RunHook)
+PATIENT = (AwaitContainer, RunHook, Delay)
 """Actions that wait for what goes on in a container: they hold up no others, and are given up where the rest has failed."""
 
 
@@ -105,6 +107,7 @@ class _Run:
         self.session_lock = threading.Lock()
         self.pulls: list[Callable[[], None]] = []
         self.provided: dict[str, dict[str, str]] = {}
+        self.failed_trials: Counter[str] = Counter()
 
     def run(self) -> None:
         """Start what can start, take in what finished, until all is done or one failed."""
@@ -362,11 +365,12 @@ class _Run:
         self.tell(operation, "container", action.name, "waiting", condition=action.condition)
         begun = time.monotonic()
         probes = _Probes(self, operation)
-        state, failure = self._watch_until(operation, action, probes)
+        verdict = self._watch_until(operation, action, probes)
+        failure = verdict.failure
         data = {"seconds": round(time.monotonic() - begun, 4)} | ({"probes": probes.count} if probes.count else {})
         if not failure:
-            self.tell(operation, "container", action.name, state, **data)
-        elif not action.required:
+            self.tell(operation, "container", action.name, verdict.state, **data)
+        elif self._is_tolerated(operation, action):
             self.tell(operation, "container", action.name, "not required", message=failure)
         else:
             self.tell(operation, "container", action.name, "error", message=failure)
@@ -375,25 +379,56 @@ class _Run:
                 self.engine, action.name, f"dependency failed to start: {failure}" if is_dependency else failure
             )
 
-    def _watch_until(self, operation: Operation, action: AwaitContainer, probes: _Probes) -> tuple[str, str]:
-        """Follow a container until the condition is met (its state) or cannot be met any more (why)."""
+    def _is_tolerated(self, operation: Operation, action: AwaitContainer) -> bool:
+        """Whether a failure is only a warning."""
+        if action.monitor_s is None:
+            return not action.required
+        with self.changed:
+            self.failed_trials[operation.service] += 1
+            return not action.required or self.failed_trials[operation.service] <= action.tolerated
+
+    def delay(self, _operation: Operation, action: Delay) -> None:
+        with self.changed:
+            self.changed.wait_for(lambda: self.is_giving_up, action.seconds)
+
+    def _watch_until(self, operation: Operation, action: AwaitContainer, probes: _Probes) -> Readiness:
+        """Follow a container until the condition is met or cannot be met any more; on trial go on for as long as it must stay so."""
+        verdict = self._follow(operation, action, probes)
+        if verdict.failure or verdict.state == "exited" or not action.monitor_s:
+            return verdict
+        return self._follow(operation, action, probes, time.monotonic() + action.monitor_s)
+
+    def _follow(
+        self, operation: Operation, action: AwaitContainer, probes: _Probes, until: float | None = None
+    ) -> Readiness:
+        """Follow a container until something is certain, or, with `until`, until that moment or a failure before it."""
         while True:
-            state = "gone"
+            state, verdict = "gone", WAIT
             try:
-                for status in self.engine.watch(action.name):
+                for status in self.engine.watch(action.name, until=until):
                     state = status.state
                     probes.tell(status)
-                    verdict = judge(
-                        status, action.condition, name=action.name, service=operation.service, one_shot=action.one_shot
-                    )
-                    if verdict.done:
-                        return verdict.state, verdict.failure
+                    verdict = self._judge(operation, action, status)
+                    if verdict.failure or (verdict.done and (until is None or state == "exited")):
+                        return verdict
             except NotFound:
                 state = "gone"
             if state not in ("running", "restarting", "paused"):
-                return "", f"container {action.name} is {state}"
+                return Readiness(True, failure=f"container {action.name} is {state}")
+            if until is not None and time.monotonic() >= until:
+                return verdict
             # Its monitor went away and another one took over; watch that one.
             time.sleep(REWATCH_S)
+
+    def _judge(self, operation: Operation, action: AwaitContainer, status: ContainerStatus) -> Readiness:
+        return judge(
+            status,
+            action.condition,
+            name=action.name,
+            service=operation.service,
+            one_shot=action.one_shot,
+            is_on_trial=action.monitor_s is not None,
+        )
 
     # ------------------------------------------------------------------------------------------- undo
 
@@ -529,4 +564,5 @@ _ACTIONS: Mapping[type, Callable[[_Run, Operation, Any], None]] = {
     UnpauseContainer: _Run.unpause_container,
     RemoveContainer: _Run.remove_container,
     AwaitContainer: _Run.await_container,
+    Delay: _Run.delay,
 }

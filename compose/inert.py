@@ -19,7 +19,7 @@ INERT: dict[str, tuple[str, ...]] = {
     "BindOptions": ("selinux",),
     "VolumeOptions": ("labels",),
     "ServiceVolume": ("consistency",),
-    "Deploy": ("endpoint_mode", "labels", "mode", "placement", "rollback_config", "update_config"),
+    "Deploy": ("endpoint_mode", "labels", "mode", "placement"),
     "Reservation": ("cpus", "devices", "generic_resources", "pids"),
     "Resource": ("devices", "generic_resources"),
     "RestartPolicy": ("delay", "window"),

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from compose import labels
-from engine.errors import Conflict, NotFound
+from engine.errors import Conflict, NotFound, UmiakError
 from engine.events import Event, Sink, discard
 
 if TYPE_CHECKING:
@@ -76,9 +76,32 @@ class Orchestrator:
             plan = self._plan_with_images(desired, options)
             self._warn(plan)
             self._write_private_files(desired)
-            self._execute(plan, desired, timeout_s=wait_timeout_s)
+            try:
+                self._execute(plan, desired, timeout_s=wait_timeout_s)
+            except UmiakError as error:
+                self._settle_updates(desired, plan, options, error)
+                raise
             self._forget_private_files(desired.project, desired)
         return plan
+
+    def _settle_updates(self, desired: Desired, plan: Plan, options: UpOptions, error: UmiakError) -> None:
+        """Take the updates that a failure interrupted to an end, as each service's `failure_action` says; add that to the error."""
+        from compose import rolling
+        from compose.observe import observe
+
+        services = {operation.service for operation in plan}
+        updates = rolling.under_way(desired, observe(self.engine, desired.project), services)
+        if not updates:
+            return
+        outcome = rolling.outcome(desired, updates)
+        self._say(desired.project, f"update failed: {error.message}")
+        try:
+            self._execute(rolling.settle(desired, updates, options.timeout_s), desired)
+        except UmiakError as second:
+            error.message += f"; and the way back failed too: {second.message}"
+        else:
+            error.message += f"; {outcome}"
+        error.hint = "mend what made the new container fail, then run `umiak up` again"
 
     def build(self, desired: Desired, services: Sequence[str] = ()) -> Plan:
         """Build the images of services that have a build section; return what was built."""
@@ -167,7 +190,10 @@ class Orchestrator:
 
     def _warn(self, plan: Plan) -> None:
         for warning in plan.warnings:
-            self.sink(Event("plan", "warning", project=plan.project, data={"message": warning}))
+            self._say(plan.project, warning)
+
+    def _say(self, project: str, warning: str) -> None:
+        self.sink(Event("plan", "warning", project=project, data={"message": warning}))
 
     # --------------------------------------------------------------------------------- from labels alone
 

@@ -217,12 +217,25 @@ class RenameContainer:
 
 @dataclass(frozen=True, slots=True)
 class AwaitContainer:
-    """Wait until a container fulfils a condition. Where it is not `required`, a failure is only a warning."""
+    """Wait until a container fulfils a condition. Where it is not `required`, a failure is only a warning.
+
+    With `monitor_s` a new container is on trial: it must stay so for as many seconds, and a restart is a failure too. Of a
+    service, `tolerated` such failures are only warnings.
+    """
 
     name: str
     condition: Condition
     required: bool = True
     one_shot: bool = False
+    monitor_s: float | None = None
+    tolerated: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Let some time pass."""
+
+    seconds: float
 
 
 Action = (
@@ -244,6 +257,7 @@ Action = (
     | RemoveContainer
     | RenameContainer
     | AwaitContainer
+    | Delay
 )
 
 

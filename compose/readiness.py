@@ -24,9 +24,17 @@ WAIT = Readiness(False)
 
 
 def judge(
-    status: ContainerStatus, condition: Condition, *, name: str, service: str, one_shot: bool = False
+    status: ContainerStatus,
+    condition: Condition,
+    *,
+    name: str,
+    service: str,
+    one_shot: bool = False,
+    is_on_trial: bool = False,
 ) -> Readiness:
-    """Hold a container's status against a condition."""
+    """Hold a container's status against a condition. One that `is_on_trial` has failed when it had to be restarted."""
+    if is_on_trial and (status.state == "restarting" or status.restart_count):
+        return Readiness(True, failure=f"container {name} exited ({status.exit_code})")
     if status.state == "restarting":
         return WAIT
     if condition == "service_completed_successfully":

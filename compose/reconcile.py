@@ -36,6 +36,8 @@ from compose.plan import (
 from compose.pre_start import is_done
 from compose.pulling import is_due
 from compose.readiness import judge
+from compose.rolling import Update
+from compose.updates import has_fixed_address, obstacle
 from compose.verdicts import RUNNING, Replica, Surplus, UpOptions, decide, is_on, selection
 from engine.errors import NotFound
 from engine.types import ContainerInfo, ContainerSpec, Mount
@@ -68,6 +70,8 @@ class _Planner:
         self.prepared: dict[str, int] = {}
         self.cleared: dict[str, int] = {}
         """Container ID → the operation that removed it ahead of its turn, because its network goes."""
+        self.discarded: dict[str, int] = {}
+        """Name → the operation that removed the container that bore it, so that another one may."""
         self.network_made: dict[str, int | None] = {}
         self.volume_made: dict[str, int | None] = {}
         self.waits: dict[tuple[str, str], int | None] = {}
@@ -234,23 +238,65 @@ class _Planner:
         container, stop = surplus.container, None
         if container.status.state in RUNNING:
             stop = self._stop(surplus.resource, container, surplus.cause, after)
-        return self.builder.add(surplus.resource, RemoveContainer(container.name), surplus.cause, after=[stop])
+        removed = self.builder.add(surplus.resource, RemoveContainer(container.name), surplus.cause, after=[stop])
+        self.discarded[container.name] = removed
+        return removed
 
     def _stop(self, resource: str, container: ContainerInfo, cause: str, after: Iterable[int | None] = ()) -> int:
         return hooks.stop(self.builder, resource, container, self.options.timeout_s, cause, after)
 
     def _add_service(self, name: str) -> None:
+        rolled = self._rolled(name)
         for replica in self.replicas[name]:
-            if replica.is_replaced:
+            if replica.is_replaced and replica not in rolled:
                 replica.exists = self._add_container(replica)
+        if rolled:
+            self._update(self.desired.services[name], rolled)
         for replica in self.replicas[name] if self.options.start else []:
-            if replica.verdict != "keep":
+            if replica in rolled:
+                continue
+            if replica.successor and replica.successor.status.state in RUNNING:
+                replica.started = replica.exists
+            elif replica.verdict != "keep":
                 cause = "created" if replica.verdict in ("create", "recreate") else replica.cause
                 conditions = self._conditions(replica.service)
-                after = [replica.exists, replica.stopped, *conditions, self._prepared(replica, conditions)]
+                updated = [other.exists for other in rolled]
+                after = [replica.exists, replica.stopped, *conditions, self._prepared(replica, conditions), *updated]
                 replica.started = hooks.start(
                     self.builder, replica.resource, replica.name, replica.service.template.labels, cause, after
                 )
+
+    def _rolled(self, name: str) -> list[Replica]:
+        """The replicas of a service that are replaced in groups; none where it has no `update_config`."""
+        service = self.desired.services[name]
+        if service.policies is None or not self.options.start:
+            return []
+        found = [r for r in self.replicas[name] if r.is_replaced and r.existing and r.existing.id not in self.cleared]
+        template, warnings = service.template, self.builder.warnings
+        place = f"{service.place}: " if service.place else ""
+        if found and has_fixed_address(template):
+            reason = "its fixed address can be held by one container only"
+            warnings.append(f"{place}update_config of {name} is not acted on: {reason}")
+            return []
+        if found and service.policies.update.order == "start-first" and (reason := obstacle(template)):
+            warnings.append(f"{place}{name} is updated stop-first, not start-first: {reason}")
+        return found
+
+    def _update(self, service: DesiredService, rolled: list[Replica]) -> None:
+        """Replace containers group by group: all new ones are made first, the old ones go when all new ones are good."""
+        update = Update(self.builder, service, len(rolled), self.options.timeout_s)
+        created = [self._create(replica, replica.passing_name) for replica in rolled if replica.successor is None]
+        ended: list[int | None] = []
+        after: Iterable[int | None] = created
+        for group in update.policy.groups(len(rolled)):
+            after = update.pause(after) if ended else after
+            conditions = self._conditions(service)
+            befores = [[*after, *conditions, self._prepared(rolled[position], conditions)] for position in group]
+            stops = self._stops_before(service.name)
+            after = [update.replace(rolled[p], p, before, stops) for p, before in zip(group, befores, strict=True)]
+            ended += after
+        for replica in rolled:
+            replica.exists = replica.started = update.take_place(replica, ended)
 
     def _add_container(self, replica: Replica) -> int:
         """The operations that put the wanted container, not started, in its place; return the last."""
@@ -262,12 +308,11 @@ class _Planner:
         if old.id in self.cleared:
             return self._create(replica, replica.name, after=[self.cleared[old.id]])
         # A fixed address cannot be leased to a container and to its successor at once.
-        if any(request.ipv4_address for request in replica.service.template.networks):
+        if has_fixed_address(replica.service.template):
             gone = self._discard(Surplus(old, replica.cause), self._stops_before(replica.service.name))
             return self._create(replica, replica.name, after=[gone])
-        passing_name = f"{old.id[:12]}_{replica.name}"
-        created = self._create(replica, passing_name)
-        return self._take_place(replica, passing_name, f"replaced by #{created}", created)
+        created = self._create(replica, replica.passing_name)
+        return self._take_place(replica, replica.passing_name, f"replaced by #{created}", created)
 
     def _take_place(self, replica: Replica, passing_name: str, cause: str, created: int | None) -> int:
         """Let a successor take the old one's place and name."""
@@ -289,12 +334,21 @@ class _Planner:
                 spec = _with_volumes_of(old, spec)
         mounted = [self.volume_made.get(mount.source) for mount in spec.mounts if mount.type == "volume"]
         joined = [self.network_made.get(request.network) for request in spec.networks]
+        freed = self.discarded.get(name)
         owners = [r.exists for owner in service.shares for r in self.replicas.get(owner, ())]
         return self.builder.add(
             replica.resource,
             CreateContainer(spec, replaces=old.name if old else None),
             replica.cause,
-            after=[*self._providers_of(service), self.built.get(service.image), *mounted, *joined, *owners, *after],
+            after=[
+                *self._providers_of(service),
+                self.built.get(service.image),
+                *mounted,
+                *joined,
+                *owners,
+                freed,
+                *after,
+            ],
             changes=replica.changes,
         )
 

@@ -79,6 +79,13 @@ class Replica:
         return f"service:{self.service.name}:{self.number}"
 
     @property
+    def passing_name(self) -> str:
+        """What the container that is to replace the existing one is called until it does."""
+        if self.successor is not None:
+            return self.successor.name
+        return f"{self.existing.id[:12]}_{self.name}" if self.existing is not None else self.name
+
+    @property
     def is_replaced(self) -> bool:
         """Whether another container will stand in its place."""
         return self.verdict in ("create", "recreate", "finish")

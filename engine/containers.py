@@ -381,14 +381,14 @@ class Containers:
         _, rootfs, _ = self._root(self.find(ref))
         return str(rootfs["upperdir"])
 
-    def watch(self, ref: str) -> Iterator[ContainerStatus]:
-        """The status now and after each change; ends with the last one."""
+    def watch(self, ref: str, until: float | None = None) -> Iterator[ContainerStatus]:
+        """The status now and after each change; ends with the last one, or the one at `until` on the monotonic clock."""
         container_id = self.find(ref)["id"]
         observed = self.observe(container_id)
         if not observed["monitored"]:
             yield records.container_status(observed)
             return
-        for changed in self._monitor(container_id).watch():
+        for changed in self._monitor(container_id).watch(until):
             yield records.container_status(changed)
         yield records.container_status(self.observe(container_id))
 

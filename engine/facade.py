@@ -154,9 +154,9 @@ class Engine:
         """One container by name, ID or unique ID prefix."""
         return self._containers.one(ref)
 
-    def watch(self, ref: str) -> Iterator[ContainerStatus]:
-        """A container's status now and after each change; ends after its last one."""
-        return self._containers.watch(ref)
+    def watch(self, ref: str, *, until: float | None = None) -> Iterator[ContainerStatus]:
+        """A container's status now and after each change; ends after its last one, or at `until` on the monotonic clock."""
+        return self._containers.watch(ref, until)
 
     def logs(
         self,

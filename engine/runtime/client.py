@@ -184,8 +184,8 @@ class MonitorClient:
         """The truth about the container, monitor or not: see `liveness.observe`."""
         return liveness.observe(self._run, self._bundle)
 
-    def watch(self) -> Iterator[dict[str, Any]]:
-        """The status now and after each change; ends after the last one."""
+    def watch(self, until: float | None = None) -> Iterator[dict[str, Any]]:
+        """The status now and after each change; ends after the last one, or at `until` on the monotonic clock."""
         try:
             connection = self._ask({"op": "watch"})
         except Unavailable:
@@ -193,7 +193,7 @@ class MonitorClient:
             return
         latest: dict[str, Any] = {}
         with connection:
-            while data := _receive(connection):
+            while data := _receive_until(connection, until):
                 latest = json.loads(data)
                 yield latest
         if latest.get("state") != "exited":
@@ -386,6 +386,19 @@ def _receive(connection: socket.socket) -> bytes:
         raise TimedOut(
             "the container could not be ended in time", hint="a process may hang in the kernel: see `ps axf`"
         ) from error
+
+
+def _receive_until(connection: socket.socket, until: float | None) -> bytes:
+    """The next message; nothing where none comes until then."""
+    if until is not None:
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            return b""
+        connection.settimeout(left_s)
+    try:
+        return _receive(connection)
+    except TimedOut:
+        return b""
 
 
 class ExecSession:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,6 +56,8 @@ class FakeEngine:
         self.paths = Paths(f"{directory}/root", f"{directory}/run")
         self.images = FakeImages(images)
         self.programs: dict[str, str] = {}
+        self.program_of: Callable[[ContainerInfo], str] | None = None
+        """What a container's process does, where that is not the same for all of a service."""
         self.registry: dict[str, str] = {}
         """What can be pulled: reference → image ID."""
         self.calls: list[str] = []
@@ -130,6 +133,7 @@ class FakeEngine:
         info = self.container(ref)
         self._call(f"start {info.name}")
         program = self.programs.get(info.labels.get(SERVICE, ""), "run")
+        program = self.program_of(info) if self.program_of else program
         if program == "cannot start":
             raise Conflict("cannot publish port 80: already used by nginx")
         self._set(replace(info, status=self._status_of(program), desired="running"))
@@ -185,7 +189,7 @@ class FakeEngine:
                 return info
         raise NotFound(f"no container {ref}")
 
-    def watch(self, ref: str) -> Iterator[ContainerStatus]:
+    def watch(self, ref: str, *, until: float | None = None) -> Iterator[ContainerStatus]:
         container_id = self.container(ref).id
         seen: ContainerStatus | None = None
         while True:
@@ -193,8 +197,10 @@ class FakeEngine:
                 if container_id not in self._containers:
                     return
                 status = self._containers[container_id].status
+                if until is not None and time.monotonic() >= until:
+                    return
                 if status == seen:
-                    self._changed.wait(5)
+                    self._changed.wait(5 if until is None else max(until - time.monotonic(), 0))
                     continue
             seen = status
             yield status
