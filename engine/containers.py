@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from engine import records, snapshots
-from engine.errors import Conflict, InvalidInput, NotFound
+from engine.errors import Conflict, InvalidInput, NotFound, Unavailable
 from engine.images.store import ImageStore
 from engine.kernel import procfs
 from engine.paths import Paths
@@ -303,8 +303,11 @@ class Containers:
         except sqlite3.IntegrityError as error:
             raise Conflict(f'cannot rename "{row["name"]}" to "{name}": the name is in use') from error
         self._note("rename", row["id"], name, records.container_spec(spec), oldName=row["name"])
-        for endpoint in self._networks.leases(row["id"]):
-            records.rename_published(self._paths.network_run(endpoint.network_id), row["id"], row["name"], name)
+        if self.observe(row["id"])["monitored"]:
+            try:
+                self._monitor(row["id"]).rename(name)
+            except Unavailable:
+                return  # it has just ended, and its next start reads the new name
 
     @contextmanager
     def tree(self, ref: str, *, writable: bool = False) -> Iterator[Tree]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -87,18 +85,3 @@ def published_ports(data: Mapping[str, Any]) -> tuple[PublishedPort, ...]:
         PublishedPort(port["host_ip"], port["host_port"], port["container_port"], port["protocol"])
         for port in data.get("ports", ())
     )
-
-
-def rename_published(directory: str, container_id: str, old: str, new: str) -> None:
-    """Put a container's new name where the name servers of its network look; nothing to do if it does not run."""
-    path = f"{directory}/{container_id}"
-    try:
-        with open(path, encoding="utf-8") as file:
-            record = json.load(file)
-    except FileNotFoundError:
-        return
-    record["names"] = [new if name == old else name for name in record["names"]]
-    partial = f"{directory}/.{container_id}.new"
-    with open(partial, "w", encoding="utf-8") as file:
-        json.dump(record, file)
-    os.replace(partial, path)

@@ -224,6 +224,10 @@ class MonitorClient:
         """Send the container's process a signal."""
         self._request({"op": "kill", "signal": signal})
 
+    def rename(self, name: str) -> None:
+        """Give the container another name."""
+        self._request({"op": "rename", "name": name})
+
     def pause(self) -> None:
         """Freeze the container."""
         self._request({"op": "pause"})

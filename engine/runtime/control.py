@@ -42,6 +42,7 @@ if TYPE_CHECKING:
         def kill(self, signal: int) -> None: ...
         def pause(self) -> None: ...
         def unpause(self) -> None: ...
+        def rename(self, name: str) -> None: ...
         def resize(self, rows: int, columns: int) -> None: ...
         def execute(
             self, request: dict[str, Any], stdio: tuple[int, int, int] | None, ended: Callable[[int], object]
@@ -210,6 +211,10 @@ class Connection:
         self._container.unpause()
         self.send({"ok": True})
 
+    def _rename(self, request: dict[str, Any]) -> None:
+        self._container.rename(str(request["name"]))
+        self.send({"ok": True})
+
     def _execute(self, request: dict[str, Any]) -> None:
         if self._process:
             raise ServiceError("conflict", "this connection has a process already", "open one connection per process")
@@ -320,6 +325,7 @@ _OPERATIONS: dict[str, Callable[[Connection, dict[str, Any]], None]] = {
     "watch": Connection._watch,
     "stop": Connection._stop,
     "kill": Connection._kill,
+    "rename": Connection._rename,
     "pause": Connection._pause,
     "unpause": Connection._unpause,
     "exec": Connection._execute,

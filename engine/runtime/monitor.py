@@ -568,6 +568,25 @@ class Monitor:
         if self._prober:
             self._prober.resume()
 
+    def rename(self, name: str) -> None:
+        """Bear another name from now on: in the name servers, in events and errors, and after a restart."""
+        config, before = self.config, self.config["name"]
+        config["name"] = name
+        if config["journal"]:
+            config["journal"]["attributes"]["name"] = name
+        for endpoint in config["endpoints"]:
+            endpoint["names"] = [name if each == before else each for each in endpoint["names"]]
+        self._keep_config()
+        self._publish_names()
+
+    def _keep_config(self) -> None:
+        """Write what a next monitor of this process would need."""
+        partial = f"{self._bundle}/.monitor.json"
+        fd = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(fd, "w") as file:
+            json.dump(self.config, file)
+        os.rename(partial, f"{self._bundle}/monitor.json")
+
     def resize(self, rows: int, columns: int) -> None:
         """Set the size of the container's terminal."""
         if self._console_fd < 0:

@@ -39,6 +39,21 @@ def test_old_containers_run_until_new_ones_are_healthy(stack: Stack) -> None:
     stack.umiak("plan")
 
 
+def test_a_container_that_was_renamed_while_it_ran_is_known_by_its_new_name(stack: Stack) -> None:
+    stack.replace("init: true", "init: true\n    restart: always")
+    stack.up()
+    stack.replace("PAGE: one", "PAGE: two")
+    stack.up()
+    pid, since = stack.status("web")["pid"], time.time()
+    stack.host.kill(pid)
+    stack.wait_until(lambda: stack.status("web")["pid"] not in (0, pid), "a restart of its own accord")
+    assert stack.sh("web", "wget -qO- rolling_update-web-1", index=2) == "two"
+    printed = stack.umiak("events", "--json", "--since", f"{since:f}", "--until", f"{time.time():f}").stdout
+    assert {event["attributes"]["name"] for event in json_values(printed) if event["action"] in ("die", "start")} == {
+        "rolling_update-web-1"
+    }
+
+
 @pytest.mark.parametrize("order", ["start-first", "stop-first"])
 def test_a_failed_health_gate_brings_the_old_containers_back(stack: Stack, order: str) -> None:
     stack.replace("order: start-first", f"order: {order}")
