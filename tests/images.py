@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import io
 import os
+import shutil
 import subprocess
 import tarfile
+import tempfile
+from pathlib import Path
 
 BUSYBOX = "/bin/busybox"
 
@@ -41,6 +46,15 @@ def busybox_rootfs(directory: str | os.PathLike[str]) -> None:
         # Debian 12's Python is older than 3.11.4 and has no filters yet.
         tar.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)
         tar.extractall(directory)
+
+
+@functools.cache
+def shared_busybox_rootfs() -> Path:
+    """The same once for the whole session, for those who only read it."""
+    base = tempfile.mkdtemp(prefix="umiak-busybox-")
+    atexit.register(shutil.rmtree, base, ignore_errors=True)
+    busybox_rootfs(f"{base}/rootfs")
+    return Path(base, "rootfs")
 
 
 def _info(name: str, kind: bytes, mode: int) -> tarfile.TarInfo:

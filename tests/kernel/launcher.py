@@ -17,7 +17,7 @@ from engine.kernel import process
 from engine.runtime import exec as exec_
 from engine.runtime import init
 from engine.runtime.cgroup import Cgroup, open_cgroup
-from tests.images import busybox_rootfs
+from tests.images import shared_busybox_rootfs
 from tests.patience import PATIENCE
 
 PATIENCE_S = 15.0 * PATIENCE
@@ -129,7 +129,7 @@ class Launcher:
         self.top = self.base / "top"
         for name in ("lower", "top", "upper", "work", "mnt", "host"):
             (self.base / name).mkdir()
-        busybox_rootfs(self.lower)
+        self.busybox = shared_busybox_rootfs()
         self.cgroup: Cgroup = cgroup or open_cgroup("/umiak", f"test-{self.base.name}")
         self.cgroup.create({})
         self.running: list[Running] = []
@@ -138,7 +138,7 @@ class Launcher:
     def start(
         self, *argv: str, rootfs: dict[str, Any] | None = None, netns_fd: int | None = None, **changes: Any
     ) -> Running:
-        """Launch a container; `changes` go over the configuration. `top` lies on the image as its highest layer."""
+        """Launch a container; `changes` go over the configuration. `top` and `lower` lie on busybox."""
         process_changes = {"args": list(argv), **changes.pop("process", {})}
         self.config = changed(CONFIG, {"process": process_changes, **changes})
         output_fd, theirs = os.pipe()
@@ -167,7 +167,7 @@ class Launcher:
 
     def rootfs(self) -> dict[str, Any]:
         return {
-            "lowerdirs": [str(self.top), str(self.lower)],
+            "lowerdirs": [str(self.top), str(self.lower), str(self.busybox)],
             "upperdir": str(self.base / "upper"),
             "workdir": str(self.base / "work"),
         }

@@ -16,7 +16,7 @@ from engine import logs
 from engine.kernel.mounts import MNT_DETACH, umount
 from engine.runtime import netns
 from engine.runtime.client import MonitorClient, Zygote
-from tests.images import busybox_rootfs
+from tests.images import shared_busybox_rootfs
 from tests.patience import PATIENCE
 
 PATIENCE_S = 15.0 * PATIENCE
@@ -105,13 +105,12 @@ class Container:
 
 
 class Rig:
-    """A root file system, a zygote and the containers made with them."""
+    """A zygote and the containers made with it, all of the same root file system."""
 
     def __init__(self, base: Path) -> None:
         self.base = base
-        self.rootfs = base / "rootfs"
+        self.rootfs = shared_busybox_rootfs()
         self.containers: list[Container] = []
-        busybox_rootfs(self.rootfs)
         self.zygote = Zygote.spawn()
 
     def container(self, *argv: str, name: str = "", **changes: Any) -> Container:

@@ -24,6 +24,7 @@ def launcher() -> Iterator[Launcher]:
 
 @pytest.fixture
 def container(launcher: Launcher) -> Running:
+    launcher.lower.joinpath("etc").mkdir()
     launcher.lower.joinpath("etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nwww:x:33:34::/var/www:/bin/sh\n")
     launcher.lower.joinpath("etc/group").write_text("root:x:0:\nwww:x:34:\nextra:x:99:www,other\n")
     running = launcher.start("sh", "-c", "echo up; sleep 60", process={"env": ["PATH=/bin", "A=a", "B=b"]})
