@@ -254,7 +254,7 @@ class _Run:
             error.place = error.place or action.place
             if action.required or self.failure is not None:
                 raise
-            self.tell(operation, "pull", action.reference, "warning", message=f"{error.message}; building it instead")
+            self.tell(operation, "pull", action.reference, "warning", message=error.message)
 
     def push(self, operation: Operation, action: PushImage) -> None:
         def progress(transfer: Transfer) -> None:

@@ -42,6 +42,29 @@ class Remains:
     providers: Sequence[Provider] = ()
     """Programs that stand in for services and were called."""
 
+    def of_services(self, services: Sequence[str]) -> Remains:
+        """The part of it that some services alone account for."""
+        going = [one for one in self.containers if one.labels.get(labels.SERVICE) in services]
+        staying = [one for one in self.containers if one not in going]
+        networks = {name for one in going for name in _networks_of(one)} - {
+            name for one in staying for name in _networks_of(one)
+        }
+        volumes = {name for one in going for name in one.volumes.values()} - {
+            name for one in staying for name in one.volumes.values()
+        }
+        return Remains(
+            self.project,
+            going,
+            [network for network in self.networks if network.spec.name in networks],
+            [volume for volume in self.volumes if volume.spec.name in volumes],
+            [image for image in self.images if image not in {one.spec.image for one in staying}],
+            [provider for provider in self.providers if provider.service in services],
+        )
+
+
+def _networks_of(container: ContainerInfo) -> set[str]:
+    return {request.network for request in container.spec.networks}
+
 
 @dataclass(slots=True)
 class _Services:

@@ -200,22 +200,28 @@ class Orchestrator:
     def down(
         self,
         project: str,
+        services: Sequence[str] = (),
         *,
         volumes: bool = False,
         timeout_s: float | None = None,
         images: str | None = None,
     ) -> Plan:
-        """Remove all that carries the project's label: what the file of today says does not matter."""
+        """Remove all that carries the project's label: what the file of today says does not matter.
+
+        With services only their containers, and the networks and volumes that none but these use.
+        """
         from compose.lifecycle import tear_down
-        from compose.provider_calls import record
+        from compose.provider_calls import record, recorded
 
         with self._locked(project):
             remains = self._remains(project, volumes=volumes, images=images)
+            remains = remains.of_services(services) if services else remains
             plan = tear_down(remains, volumes=volumes, timeout_s=timeout_s)
             self._execute(plan)
             self._forget_private_files(project)
             if not self.dry_run:
-                record(self.engine.paths.root, project, ())
+                kept = recorded(self.engine.paths.root, project) if services else []
+                record(self.engine.paths.root, project, [one for one in kept if one.service not in services])
         return plan
 
     def _remains(self, project: str, *, volumes: bool, images: str | None) -> Remains:

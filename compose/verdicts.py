@@ -38,6 +38,8 @@ class UpOptions:
     renew_anonymous_volumes: bool = False
     no_deps: bool = False
     remove_orphans: bool = False
+    ignore_orphans: bool = False
+    """Do not warn of containers that no service in the file accounts for."""
     scale: Mapping[str, int] = field(default_factory=dict)
     timeout_s: float | None = None
     start: bool = True
@@ -398,7 +400,7 @@ class _Judge:
         if self.options.remove_orphans:
             for container in orphans:
                 self._give_up(container, "orphan: its service is not in the file")
-        elif orphans:
+        elif orphans and not self.options.ignore_orphans:
             names = " ".join(sorted(container.name for container in orphans))
             self.verdicts.warnings.append(
                 f"found orphan containers ({names}) of this project; --remove-orphans removes what renamed or removed services left"

@@ -30,11 +30,12 @@ COMMAND = Command(
         Option("--with-dependencies", help="Build the services that these depend on too"),
         Option("--push", help="Push the images to their registries afterwards"),
         Option("--check", help="Check the Dockerfiles, and build nothing"),
+        Option("--print", help="Print the builds as a bake file, and build nothing"),
         Option("-q", "--quiet", help="Show nothing"),
-        Option("--builder", metavar="NAME", help="Accepted for compatibility", hidden=True),
-        Option("-m", "--memory", metavar="SIZE", help="Accepted for compatibility", hidden=True),
-        Option("--provenance", metavar="VALUE", help="Accepted for compatibility", hidden=True),
-        Option("--sbom", metavar="VALUE", help="Accepted for compatibility", hidden=True),
+        Option("--builder", metavar="NAME", help="Accepted, and changes nothing: there is one builder"),
+        Option("-m", "--memory", metavar="SIZE", help="Accepted, and changes nothing, as with BuildKit"),
+        Option("--provenance", metavar="VALUE", help="Accepted with a warning: images have no attestations"),
+        Option("--sbom", metavar="VALUE", help="Accepted with a warning: images have no attestations"),
     ],
 )
 
@@ -46,6 +47,9 @@ def run(context: Context, args: Args) -> int:
         project = context.project(args.words)
         desired = _with_options(orchestrator.desired(project), args)
         services = _with_dependencies(desired, args.words) if args.flag("with-dependencies") else args.words
+        if args.flag("print"):
+            return _print(desired, services)
+        _warn_of_attestations(args)
         if args.flag("check"):
             return _check(desired, services)
         with signals.interruptible():
@@ -65,6 +69,20 @@ def _with_dependencies(desired: Desired, services: Sequence[str]) -> list[str]:
         service = desired.services.get(name)
         found += [other for other in (service.depends_on if service else ()) if other not in found]
     return found
+
+
+def _print(desired: Desired, services: Sequence[str]) -> int:
+    from compose.cli.bake import bake_file
+
+    chosen = [s for name, s in desired.services.items() if not services or name in services]
+    print(bake_file([service.build for service in chosen if service.build]))
+    return 0
+
+
+def _warn_of_attestations(args: Args) -> None:
+    for key in ("provenance", "sbom"):
+        if (args.text(key) or "false").lower() not in ("false", "0"):
+            warn(f"--{key} is not acted on: images have no attestations")
 
 
 def _check(desired: Desired, services: Sequence[str]) -> int:

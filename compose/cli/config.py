@@ -193,7 +193,7 @@ def _listed(project: Project, args: Args) -> list[str] | None:
     if args.flag("services"):
         return _in_order(project)
     if args.flag("images"):
-        return list(dict.fromkeys(service.image_name(project.name) for service in project.services.values()))
+        return [service.image_name(project.name) for service in project.services.values()]
     if args.flag("volumes"):
         return sorted(project.volumes)
     if args.flag("networks"):

@@ -25,7 +25,8 @@ class Context:
 
     def __init__(self, options: Args) -> None:
         self.options = options
-        if ansi := options.text("ansi"):
+        self.parallel = options.number("parallel")
+        if ansi := "never" if options.flag("no-ansi") else options.text("ansi"):
             os.environ["COMPOSE_ANSI"] = ansi
 
     # -------------------------------------------------------------------------------- the project
@@ -38,7 +39,7 @@ class Context:
         return LoadOptions(
             files=tuple(self.options.many("file")),
             project_name=self.options.text("project-name"),
-            project_directory=self.options.text("project-directory"),
+            project_directory=self.options.text("project-directory") or self.options.text("workdir"),
             profiles=tuple(self.options.many("profile")),
             env_files=tuple(self.options.many("env-file")),
             **more,
@@ -98,16 +99,22 @@ class Context:
 
         with self.engine(warm=warm and not self.dry_run) as engine:
             sink = view.sink if view else discard
-            yield Orchestrator(engine, sink, parallel=self.options.number("parallel"), dry_run=self.dry_run)
+            yield Orchestrator(engine, sink, parallel=self.parallel, dry_run=self.dry_run)
 
     @contextmanager
-    def view(self, title: str, *, quiet: bool = False, lines: bool = False) -> Iterator[View]:
-        """How progress is shown, by --progress and by what stderr is; with `lines` never as a live region."""
+    def view(
+        self, title: str, *, quiet: bool = False, lines: bool = False, mutes: Sequence[str] = ()
+    ) -> Iterator[View]:
+        """How progress is shown, by --progress and by what stderr is; with `lines` never as a live region.
+
+        Of the kinds of events in `mutes` only warnings are shown.
+        """
+        from compose.cli.view.base import Muted
         from compose.cli.view.choose import choose_view
 
-        wanted = "quiet" if quiet else self.options.text("progress")
-        wanted = wanted or os.environ.get("COMPOSE_PROGRESS") or "auto"
+        wanted = "quiet" if quiet else self.options.text("progress") or "auto"
         view = choose_view("plain" if lines and wanted in ("auto", "tty") else wanted, title)
+        view = Muted(view, mutes) if mutes else view
         try:
             yield view
         finally:

@@ -25,7 +25,7 @@ COMMAND = Command(
         Option("-a", "--archive", help="Keep owners and groups"),
         Option("-L", "--follow-link", help="Follow a link at the source"),
         Option("--index", metavar="N", help="Only the replica with this number"),
-        Option("--all", help="Accepted for compatibility", hidden=True),
+        Option("--all", help="Also containers that run made"),
     ],
 )
 
@@ -38,8 +38,9 @@ def run(context: Context, args: Args) -> int:
     if bool(from_service) == bool(to_service):
         raise InvalidInput("one side of cp must be in a container, and one on this host", hint="name it SERVICE:PATH")
     with context.orchestrator() as orchestrator:
-        found = containers_of(context, orchestrator, [from_service or to_service], stopped=True)
-        chosen = _chosen(found, from_service or to_service, args.number("index"))
+        service = from_service or to_service
+        found = containers_of(context, orchestrator, [service], stopped=True, one_off=args.flag("all"))
+        chosen = _chosen(found, service, args.number("index"))
         if context.dry_run:
             for one in chosen if to_service else chosen[:1]:
                 inside = f"{one.name}:{target if to_service else source}"

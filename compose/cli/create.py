@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from compose.cli import signals
 from compose.cli.context import Context, print_plan
-from compose.cli.options import Args, Command, Option
-from compose.cli.up import PLANNING, plan_options
+from compose.cli.options import Args, Command
+from compose.cli.up import ASSUME_YES, PLANNING, QUIET, check_planning, muted, plan_options
 
 COMMAND = Command(
     "create",
@@ -15,15 +15,16 @@ COMMAND = Command(
     words="[SERVICE...]",
     options=[
         *(option for option in PLANNING if option.key not in ("no-start", "rerun")),
-        Option("--quiet-pull", help="Accepted for compatibility", hidden=True),
-        Option("-y", "--yes", help="Accepted for compatibility", hidden=True),
+        *QUIET,
+        ASSUME_YES,
     ],
 )
 
 
 def run(context: Context, args: Args) -> int:
     """Create them."""
-    with context.view("create") as view, context.orchestrator(view=view) as orchestrator:
+    check_planning(args)
+    with context.view("create", mutes=muted(args)) as view, context.orchestrator(view=view) as orchestrator:
         desired = orchestrator.desired(context.project(args.words))
         options = replace(plan_options(args), start=False)
         with signals.interruptible():

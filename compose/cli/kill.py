@@ -12,7 +12,7 @@ COMMAND = Command(
     words="[SERVICE...]",
     options=[
         Option("-s", "--signal", metavar="SIGNAL", default="SIGKILL", help="The signal"),
-        Option("--remove-orphans", help="Accepted for compatibility", hidden=True),
+        Option("--remove-orphans", help="Accepted, and changes nothing: kill acts on all that is the project's"),
     ],
 )
 

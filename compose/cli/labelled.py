@@ -45,12 +45,17 @@ def one_container(context: Context, orchestrator: Orchestrator, service: str, in
 
 
 def containers_of(
-    context: Context, orchestrator: Orchestrator, services: Sequence[str], *, stopped: bool = False
+    context: Context,
+    orchestrator: Orchestrator,
+    services: Sequence[str],
+    *,
+    stopped: bool = False,
+    one_off: bool = False,
 ) -> list[ContainerInfo]:
     """The containers of the services named, or of all; a service that the project does not have is an error."""
     project = context.project_name()
-    found = orchestrator.containers(project, stopped=True)
+    found = orchestrator.containers(project, stopped=True, one_off=one_off)
     chosen = check_services(context, [c.labels.get(labels.SERVICE, "") for c in found], services)
     if services and not chosen:
         return []
-    return orchestrator.containers(project, chosen, stopped=stopped)
+    return orchestrator.containers(project, chosen, stopped=stopped, one_off=one_off)

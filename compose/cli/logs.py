@@ -13,7 +13,7 @@ from compose.cli.context import Context, check_services, short_name
 from compose.cli.options import Args, Command, Option
 from compose.cli.view.lines import LinePrinter, Style
 from compose.output import Follower, Interrupted, Line, Span, written
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, NotFound
 from engine.types import ContainerInfo
 
 COMMAND = Command(
@@ -47,6 +47,10 @@ def run(context: Context, args: Args) -> int:
         chosen = [c for c in found if not args.words or c.labels.get(labels.SERVICE) in services]
         if (index := args.number("index")) is not None:
             chosen = [c for c in chosen if labels.number(c.labels) == index]
+            if args.words and not chosen:
+                raise NotFound(
+                    f'there is no container {index} of service "{args.words[0]}"', hint="`umiak ps -a` lists them"
+                )
         printer = _printer(chosen, args)
         if not args.flag("follow"):
             for line in written(engine, chosen, span):

@@ -70,6 +70,8 @@ def _run_command(name: str, rest: list[str], options: Args) -> int:
         if any(error.name in option.names for option in GLOBAL.options):
             error.hint = f"it goes before the command: umiak {error.name} … {name}"
         raise
+    if args.words and not command.words:
+        raise InvalidInput(f'{name} takes no "{args.words[0]}"', hint=f"see: umiak {name} --help")
     if args.flag("dry-run"):
         options.add(DRY_RUN, "true")
     if options.flag("dry-run") and not command.can_run_dry:

@@ -7,12 +7,18 @@ The grammar is that of Docker's command line: `--name value`, `--name=value`, `-
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 
 from engine.errors import InvalidInput
 
 _TRUE = ("true", "1", "t")
 _FALSE = ("false", "0", "f")
+
+
+def is_true(variable: str) -> bool:
+    """Whether an environment variable is set to something true."""
+    return os.environ.get(variable, "").lower() in _TRUE
 
 
 class UnknownOption(InvalidInput):
@@ -24,9 +30,12 @@ class UnknownOption(InvalidInput):
 
 
 class Option:
-    """One option: its names (`-d`, `--detach`), and what its value is called (`metavar`; "" for a flag that takes none)."""
+    """One option: its names (`-d`, `--detach`), and what its value is called (`metavar`; "" for a flag that takes none).
 
-    __slots__ = ("choices", "default", "help", "hidden", "many", "metavar", "names")
+    `variable` is the environment variable that gives the value where the command line does not.
+    """
+
+    __slots__ = ("choices", "default", "help", "hidden", "many", "metavar", "names", "variable")
 
     def __init__(
         self,
@@ -37,6 +46,7 @@ class Option:
         default: str | None = None,
         choices: Sequence[str] = (),
         hidden: bool = False,
+        variable: str | None = None,
     ) -> None:
         self.names = names
         self.help = help
@@ -45,6 +55,7 @@ class Option:
         self.default = default
         self.choices = tuple(choices)
         self.hidden = hidden
+        self.variable = variable
 
     @property
     def key(self) -> str:
@@ -130,12 +141,13 @@ class Args:
     def flag(self, key: str) -> bool:
         """A flag's value."""
         values = self._values.get(key)
-        return bool(values) and values is not None and values[-1].lower() in _TRUE
+        text = values[-1] if values else self._of_environment(key)
+        return text is not None and text.lower() in _TRUE
 
     def text(self, key: str) -> str | None:
         """An option's value, or its default."""
         values = self._values.get(key)
-        return values[-1] if values else self._option(key).default
+        return values[-1] if values else self._of_environment(key) or self._option(key).default
 
     def many(self, key: str) -> list[str]:
         """All values of an option that may be repeated."""
@@ -149,7 +161,15 @@ class Args:
         try:
             return int(text)
         except ValueError:
-            raise InvalidInput(f'option --{key} cannot be "{text}"', hint="use a whole number") from None
+            raise InvalidInput(f'{self._source(key)} cannot be "{text}"', hint="use a whole number") from None
+
+    def _of_environment(self, key: str) -> str | None:
+        variable = next((option.variable for option in self._command.options if option.key == key), None)
+        return os.environ.get(variable) or None if variable else None
+
+    def _source(self, key: str) -> str:
+        """Where a value came from, for messages."""
+        return f"option --{key}" if self.given(key) else self._option(key).variable or f"option --{key}"
 
     def _option(self, key: str) -> Option:
         return next(option for option in self._command.options if option.key == key)

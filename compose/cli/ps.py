@@ -6,6 +6,7 @@ from compose import labels
 from compose.cli.context import Context, check_services
 from compose.cli.options import Args, Command, Option
 from compose.cli.view import listing
+from engine.errors import InvalidInput
 from engine.types import ContainerInfo
 
 STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
@@ -35,6 +36,8 @@ def run(context: Context, args: Args) -> int:
     states = {*args.many("status"), *_filtered(args)}
     with context.engine() as engine:
         found = engine.containers({labels.PROJECT: project})
+    if args.given("orphans") and not args.flag("orphans"):
+        found = _declared(context, found)
     known = [container.labels.get(labels.SERVICE, "") for container in found]
     services = check_services(context, known, args.words)
     shown = [
@@ -47,9 +50,18 @@ def run(context: Context, args: Args) -> int:
     return 0
 
 
+def _declared(context: Context, containers: list[ContainerInfo]) -> list[ContainerInfo]:
+    """Those of services that are in the file."""
+    project = context.project(all_resources=True)
+    services = {*project.services, *project.disabled_services}
+    return [container for container in containers if container.labels.get(labels.SERVICE) in services]
+
+
 def _filtered(args: Args) -> list[str]:
-    key, _, value = (args.text("filter") or "").partition("=")
-    return [value] if key == "status" and value else []
+    key, _, value = (args.text("filter") or "status=").partition("=")
+    if key != "status":
+        raise InvalidInput(f'cannot filter by "{key}"', hint="use --filter status=STATE")
+    return [value] if value else []
 
 
 def _is_shown(container: ContainerInfo) -> bool:

@@ -11,6 +11,7 @@ from compose.cli import signals
 from compose.cli.context import Context, print_plan, would
 from compose.cli.exec_ import environment
 from compose.cli.options import Args, Command, Option
+from compose.cli.up import QUIET, REMOVE_ORPHANS, muted
 from engine.errors import InvalidInput, NotFound, UmiakError
 
 if TYPE_CHECKING:
@@ -46,9 +47,8 @@ COMMAND = Command(
         Option("--cap-add", metavar="CAPABILITY", many=True, help="Add a capability; repeatable"),
         Option("--cap-drop", metavar="CAPABILITY", many=True, help="Drop a capability; repeatable"),
         Option("-q", "--quiet", help="Show no progress"),
-        Option("--quiet-build", help="Accepted for compatibility", hidden=True),
-        Option("--quiet-pull", help="Accepted for compatibility", hidden=True),
-        Option("--remove-orphans", help="Remove containers of services that are not in the file"),
+        *QUIET,
+        REMOVE_ORPHANS,
         Option("-t", "--tty", help="Accepted for compatibility", hidden=True),
     ],
 )
@@ -60,7 +60,10 @@ def run(context: Context, args: Args) -> int:
         raise InvalidInput("run needs a service", hint="for example: umiak run --rm web sh")
     service = args.words[0]
     view_quiet = args.flag("quiet")
-    with context.view("run", quiet=view_quiet) as view, context.orchestrator(warm=True, view=view) as orchestrator:
+    with (
+        context.view("run", quiet=view_quiet, mutes=muted(args)) as view,
+        context.orchestrator(warm=True, view=view) as orchestrator,
+    ):
         desired = orchestrator.desired(context.project([service]))
         options = _options(args)
         if context.dry_run:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from compose.cli import signals
 from compose.cli.context import Context, print_plan, timeout_of
 from compose.cli.errors import warn
-from compose.cli.options import Args, Command, Option
+from compose.cli.options import Args, Command, Option, is_true
 from engine.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -18,6 +19,17 @@ if TYPE_CHECKING:
     from compose.model.project import Project
     from compose.orchestrator import Orchestrator
     from compose.verdicts import UpOptions
+
+REMOVE_ORPHANS = Option(
+    "--remove-orphans",
+    variable="COMPOSE_REMOVE_ORPHANS",
+    help="Remove containers of services that are not in the file",
+)
+QUIET = (
+    Option("--quiet-pull", help="Show no progress of pulls"),
+    Option("--quiet-build", help="Show no progress of builds"),
+)
+ASSUME_YES = Option("-y", "--yes", help="Accepted, and changes nothing: there are no questions")
 
 PLANNING = (
     Option("--build", help="Build images before starting containers"),
@@ -30,7 +42,7 @@ PLANNING = (
     Option("--always-recreate-deps", help="Recreate what the services named depend on, too"),
     Option("-V", "--renew-anon-volumes", help="Give recreated containers new anonymous volumes"),
     Option("--no-deps", help="Leave out what the services named depend on"),
-    Option("--remove-orphans", help="Remove containers of services that are not in the file"),
+    REMOVE_ORPHANS,
     Option("--scale", metavar="SERVICE=N", many=True, help="Number of containers of a service; repeatable"),
     Option("-t", "--timeout", metavar="SECONDS", help="How long a container may take to stop"),
     Option("--no-start", help="Only create containers"),
@@ -66,10 +78,9 @@ COMMAND = Command(
         Option(
             "-w", "--watch", help="Watch the files that services are made from, and update containers when they change"
         ),
-        Option("--quiet-pull", help="Accepted for compatibility", hidden=True),
-        Option("--quiet-build", help="Accepted for compatibility", hidden=True),
-        Option("--menu", help="Accepted for compatibility", hidden=True),
-        Option("-y", "--yes", help="Accepted for compatibility", hidden=True),
+        *QUIET,
+        Option("--menu", help="Accepted, and changes nothing: there is no menu"),
+        ASSUME_YES,
     ],
 )
 
@@ -77,7 +88,7 @@ COMMAND = Command(
 def run(context: Context, args: Args) -> int:
     """Bring the project up."""
     _check_options(args)
-    with context.view("up") as view, context.orchestrator(warm=True, view=view) as orchestrator:
+    with context.view("up", mutes=muted(args)) as view, context.orchestrator(warm=True, view=view) as orchestrator:
         project = context.project(args.words)
         desired = orchestrator.desired(project, strict_intervals=args.flag("strict-intervals"))
         begun = time.time()
@@ -151,6 +162,7 @@ def plan_options(args: Args) -> UpOptions:
         renew_anonymous_volumes=args.flag("renew-anon-volumes"),
         no_deps=args.flag("no-deps"),
         remove_orphans=args.flag("remove-orphans"),
+        ignore_orphans=is_true("COMPOSE_IGNORE_ORPHANS"),
         scale=dict(map(_scale, args.many("scale"))),
         timeout_s=timeout_of(args),
         start=not args.flag("no-start"),
@@ -168,19 +180,37 @@ def _scale(text: str) -> tuple[str, int]:
     return service, int(count)
 
 
+def muted(args: Args) -> list[str]:
+    """The kinds of events that are not to be shown."""
+    return [kind for kind in ("pull", "build") if args.flag(f"quiet-{kind}")]
+
+
+def check_planning(args: Args) -> None:
+    """Refuse what cannot go together. Raise InvalidInput."""
+    pairs = [("force-recreate", "no-recreate"), ("always-recreate-deps", "no-recreate"), ("build", "no-build")]
+    _check_pairs(args, pairs)
+    if args.flag("remove-orphans") and is_true("COMPOSE_IGNORE_ORPHANS"):
+        raise InvalidInput(
+            "COMPOSE_IGNORE_ORPHANS and --remove-orphans exclude each other", hint="unset the variable for this command"
+        )
+
+
+def _check_pairs(args: Args, pairs: Sequence[tuple[str, str]]) -> None:
+    for one, other in pairs:
+        if args.given(one) and args.given(other):
+            raise InvalidInput(f"--{one} and --{other} exclude each other")
+
+
 def _check_options(args: Args) -> None:
+    check_planning(args)
     stops = [
         key for key in ("abort-on-container-exit", "abort-on-container-failure", "exit-code-from") if args.given(key)
     ]
     pairs = [
-        ("force-recreate", "no-recreate"),
-        ("build", "no-build"),
         ("no-start", "wait"),
         *(("watch", detach) for detach in ("detach", "wait", "no-start")),
         *((stop, detach) for stop in stops for detach in ("detach", "wait")),
     ]
-    for one, other in pairs:
-        if args.given(one) and args.given(other):
-            raise InvalidInput(f"--{one} and --{other} exclude each other")
+    _check_pairs(args, pairs)
     if args.given("wait-timeout") and not args.given("wait"):
         warn("--wait-timeout has no effect without --wait")

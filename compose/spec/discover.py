@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from compose.errors import ComposeError, Warning, display_path
 from compose.spec import dotenv
+from compose.spec.source import no_such_file
 
 FILE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDE_NAMES = (
@@ -117,11 +118,13 @@ class _Finder:
         self._env_files = paths
 
     def find_files(self, *, need_files: bool) -> None:
-        if self._files:
-            return
-        if listed := self._environment.get("COMPOSE_FILE"):
+        if not self._files and (listed := self._environment.get("COMPOSE_FILE")):
             separator = self._environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
             self._files = [self._absolute(path) for path in listed.split(separator) if path]
+        if self._files:
+            for path in self._files:
+                if path != "-" and not os.path.exists(path):
+                    raise no_such_file(path)
             return
         directory = self.working_dir()
         while True:

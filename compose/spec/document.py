@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from compose.errors import ComposeError, Place, display_path
-from compose.spec.source import MAX_BYTES, read_bytes
+from compose.spec.source import MAX_BYTES, no_such_file, read_bytes
 
 MAX_DIGITS = 100  # of an integer; 64 binary ones and a prefix are the most that any can have
 MAX_NODES = 100_000
@@ -156,8 +156,7 @@ def read(path: str, texts: Texts) -> str:
     try:
         data = read_bytes(path)
     except FileNotFoundError:
-        hint = "check the path given by -f or COMPOSE_FILE"
-        raise ComposeError("E001", f"cannot open {display_path(path)}: no such file", hint=hint) from None
+        raise no_such_file(path) from None
     except OSError as error:
         raise ComposeError(
             "E002", f"cannot read {display_path(path)}: {(error.strerror or str(error)).lower()}"

@@ -8,6 +8,8 @@ import stat
 import sys
 import time
 
+from compose.errors import ComposeError, display_path
+
 MAX_BYTES = 4 << 20
 """Largest file that is read."""
 PATIENCE_S = 5.0
@@ -38,6 +40,12 @@ def read_bytes(path: str) -> bytes:
             is_named = not stat.S_ISFIFO(status.st_mode) or os.path.exists(os.path.realpath(path))
             _once[key] = _to_the_end(descriptor, PATIENCE_S if is_named else None)
         return _once[key]
+
+
+def no_such_file(path: str) -> ComposeError:
+    """The error of a Compose file that is named and not there."""
+    hint = "check the path given by -f or COMPOSE_FILE"
+    return ComposeError("E001", f"cannot open {display_path(path)}: no such file", hint=hint)
 
 
 def _read_stdin() -> bytes:

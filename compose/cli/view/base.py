@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -17,6 +18,23 @@ class View(Protocol):
 
     def close(self) -> None:
         """Show what is still to be shown and leave the terminal as it was. Safe to call twice."""
+
+
+class Muted:
+    """Another view that is not told of some kinds of events, but for what warns of something or fails."""
+
+    def __init__(self, view: View, kinds: Collection[str]) -> None:
+        self._view = view
+        self._kinds = kinds
+
+    def sink(self, event: Event) -> None:
+        """Pass it on, or not."""
+        if event.kind not in self._kinds or event.state in ("warning", "error", "step warning"):
+            self._view.sink(event)
+
+    def close(self) -> None:
+        """Close the other one."""
+        self._view.close()
 
 
 class Quiet:

@@ -12,6 +12,7 @@ from compose.cli.view.table import columns
 from engine.types import ContainerInfo, ContainerStatus, PublishedPort
 
 COMMAND_WIDTH = 20
+MOUNT_WIDTH = 15
 HEADINGS = {
     "NAME": "Name",
     "IMAGE": "Image",
@@ -57,7 +58,9 @@ def record(container: ContainerInfo, project: str, *, full: bool = False) -> dic
         "Image": container.spec.image,
         "Labels": ",".join(f"{key}={value}" for key, value in container.labels.items()),
         "LocalVolumes": str(len(container.volumes)),
-        "Mounts": ",".join(container.volumes.get(mount.target, mount.source) for mount in named),
+        "Mounts": ",".join(
+            shortened(container.volumes.get(mount.target, mount.source), MOUNT_WIDTH, full=full) for mount in named
+        ),
         "Name": container.name,
         "Names": container.name,
         "Networks": ",".join(endpoint.network for endpoint in container.endpoints),
@@ -83,11 +86,15 @@ def publisher(port: PublishedPort) -> dict[str, Any]:
 
 
 def command(container: ContainerInfo, *, full: bool = False) -> str:
-    """The command in quotes, cut to twenty characters."""
-    text = " ".join(container.argv)
-    if not full and len(text) > COMMAND_WIDTH:
-        text = text[: COMMAND_WIDTH - 1] + "…"
-    return json.dumps(text, ensure_ascii=False)
+    """The command in double quotes, cut to twenty characters; words that hold a space are in single ones, as Docker has them."""
+    path, *words = container.argv or ("",)
+    text = " ".join([path, *(f"'{word}'" if " " in word else word for word in words)])
+    return json.dumps(shortened(text, COMMAND_WIDTH, full=full), ensure_ascii=False)
+
+
+def shortened(text: str, width: int, *, full: bool = False) -> str:
+    """The text, cut to so many characters and an ellipsis; whole with `full`."""
+    return text if full or len(text) <= width else text[: width - 1] + "…"
 
 
 def ports(published: Sequence[PublishedPort]) -> str:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 STILL_WAITING_S = 10.0
 
-_NOUNS = {
+NOUNS = {
     "container": "Container",
     "network": "Network",
     "volume": "Volume",
@@ -20,6 +20,7 @@ _NOUNS = {
     "push": "Image",
     "provider": "Service",
 }
+"""Kind of event → what Docker Compose calls the thing."""
 
 
 class Plain:
@@ -83,10 +84,10 @@ def line_of(event: Event) -> str:
         return _build_line(event)
     if event.kind in ("pull", "push") and event.state.startswith("step "):
         return f" Image {event.name}  {event.data['text']}" if event.state == "step retrying" else ""
-    if event.kind not in _NOUNS or not event.state or event.state == "prepared":
+    if event.kind not in NOUNS or not event.state or event.state == "prepared":
         return ""
     seconds = event.data.get("seconds")
-    parts = [f" {_NOUNS[event.kind]} {event.name}", event.state.capitalize()]
+    parts = [f" {NOUNS[event.kind]} {event.name}", event.state.capitalize()]
     if seconds is not None:
         parts.append(f"{seconds:.2f}s")
     if message:

@@ -102,3 +102,35 @@ def test_restart_takes_along_those_that_ask_for_it(stack: Stack) -> None:
     stack.umiak("restart", "-t", "0", "ticks")
     third = pids()
     assert (third[0] != second[0], third[1] != second[1]) == (True, True)
+
+
+def test_down_of_services_leaves_the_others_and_what_they_use(stack: Stack) -> None:
+    stack.write(
+        "services:\n"
+        "  one: {image: busybox, command: [sleep, '600'], init: true, networks: [shared, own], volumes: ['shared:/s', 'own:/o']}\n"
+        "  two: {image: busybox, command: [sleep, '600'], init: true, networks: [shared], volumes: ['shared:/s']}\n"
+        "networks: {shared: , own: }\nvolumes: {shared: , own: }\n"
+    )
+    stack.up()
+    stack.down("-v", "one")
+    assert list(stack.states()) == [f"{PROJECT}-two-1"]
+    assert stack.umiak("volumes", "-q").stdout == f"{PROJECT}_shared\n"
+    stack.sh("two", "touch /s/still-there")
+    assert "no such service: nothing" in stack.umiak("down", "nothing", exit_code=1).stderr
+    stack.up("two")
+    stack.down("-v")
+    assert stack.containers() == {}
+
+
+def test_containers_of_services_no_longer_in_the_file_can_be_left_out(stack: Stack) -> None:
+    stack.up("ticks")
+    stack.replace("  ticks:\n", "  renamed:\n")
+    assert stack.umiak("ps", "--services").stdout == "ticks\n"
+    assert stack.umiak("ps", "--services", "--orphans=false").stdout == ""
+    stack.env["COMPOSE_IGNORE_ORPHANS"] = "1"
+    assert "orphan" not in stack.up("five").stderr
+    del stack.env["COMPOSE_IGNORE_ORPHANS"]
+    assert f"{PROJECT}-ticks-1" in stack.up("five").stderr
+    stack.env["COMPOSE_REMOVE_ORPHANS"] = "1"
+    stack.up("five")
+    assert list(stack.states()) == [f"{PROJECT}-five-1"]

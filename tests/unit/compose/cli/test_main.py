@@ -110,3 +110,14 @@ def test_docker_compose_style_calls_mean_the_same(capfd: pytest.CaptureFixture[s
 def test_a_dry_run_may_be_asked_for_after_the_command(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["login", "--dry-run"]) == 1
     assert "has no dry run" in capfd.readouterr().err
+
+
+def test_a_named_file_that_is_not_there_is_an_error_of_every_command(tmp_path: Path) -> None:
+    done = run("-f", "missing.yaml", "ps", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "cannot open missing.yaml: no such file" in done.stderr
+
+
+def test_words_that_a_command_does_not_take_are_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["version", "web"]) == 1
+    assert 'version takes no "web"' in capfd.readouterr().err

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from compose.cli.commands import COMMANDS, GLOBAL, command_module
@@ -92,3 +96,45 @@ def test_the_reference_of_the_command_line_is_not_stale() -> None:
 
     path = Path(__file__).parents[4] / "docs" / "cli.md"
     assert path.read_text() == markdown(), "make it anew: python -m compose.cli.help > docs/cli.md"
+
+
+DOCKERS: dict[str, dict[str, dict[str, Any]]] = json.loads(
+    (Path(__file__).parents[3] / "corpora" / "docker-compose-options.json").read_text()
+)
+NOT_OURS = {"publish"}
+"""Commands of Docker Compose that umiak does not have: docs/compatibility.md says so."""
+
+
+def test_every_command_of_docker_compose_is_there() -> None:
+    assert set(DOCKERS) - {""} - set(COMMANDS) == NOT_OURS
+
+
+@pytest.mark.parametrize("name", sorted(set(DOCKERS) - NOT_OURS))
+def test_every_option_of_docker_compose_is_there_and_in_the_help(name: str) -> None:
+    command: Command = command_module(name).COMMAND if name else GLOBAL
+    ours = {long: option for option in command.options for long in option.names}
+    theirs = {long: row for long, row in DOCKERS[name].items() if not name or long != "--dry-run"}
+    assert set(theirs) <= set(ours)
+    for long, row in theirs.items():
+        option = ours[long]
+        assert bool(option.metavar) == row["value"], long
+        assert row["short"] is None or row["short"] in option.names, long
+        assert not option.hidden, long
+
+
+def test_a_variable_of_the_environment_gives_what_the_command_line_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    command = Command(
+        "try",
+        "Try",
+        options=[
+            Option("--remove-orphans", variable="COMPOSE_REMOVE_ORPHANS", help=""),
+            Option("--parallel", metavar="N", variable="COMPOSE_PARALLEL_LIMIT", help=""),
+        ],
+    )
+    monkeypatch.setenv("COMPOSE_REMOVE_ORPHANS", "1")
+    monkeypatch.setenv("COMPOSE_PARALLEL_LIMIT", "three")
+    assert parse(command, []).flag("remove-orphans")
+    assert not parse(command, ["--remove-orphans=false"]).flag("remove-orphans")
+    assert parse(command, ["--parallel", "4"]).number("parallel") == 4
+    with pytest.raises(InvalidInput, match="COMPOSE_PARALLEL_LIMIT"):
+        parse(command, []).number("parallel")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from compose.cli.errors import render
 from compose.cli.view import listing
+from compose.cli.view.base import Muted
 from compose.cli.view.jsonlines import JsonLines
 from compose.cli.view.plain import Plain, line_of
 from compose.cli.view.table import columns
@@ -20,7 +22,7 @@ from compose.cli.view.tty import Live
 from compose.failure import NotReady
 from engine.errors import Conflict, InvalidInput
 from engine.events import Event
-from engine.types import ContainerInfo, ContainerSpec, ContainerStatus, Health, PublishedPort
+from engine.types import ContainerInfo, ContainerSpec, ContainerStatus, Health, Mount, PublishedPort
 
 
 def container(**changes: Any) -> ContainerInfo:
@@ -51,6 +53,34 @@ def test_the_table_is_dockers_to_the_space() -> None:
     ]
 
 
+def test_a_command_shows_which_words_hold_spaces_and_mounts_are_cut() -> None:
+    spoken = container(argv=("sh -x", "-c", 'echo "a b"\n', "one"))
+    assert listing.command(spoken, full=True) == '"sh -x -c \'echo \\"a b\\"\\n\' one"'
+    mounted = container(spec=ContainerSpec("x", "alpine", mounts=(Mount("volume", "/data", ""),)))
+    mounted = replace(mounted, volumes={"/data": "5ac00fa1cb4c9e0a34e6df0f083215557164ca12"})
+    assert listing.record(mounted, "cmap")["Mounts"] == "5ac00fa1cb4c9e…"
+    assert listing.record(mounted, "cmap", full=True)["Mounts"] == "5ac00fa1cb4c9e0a34e6df0f083215557164ca12"
+
+
+def test_the_json_stream_has_dockers_two_keys_where_docker_has_the_event() -> None:
+    stream = io.StringIO()
+    view = JsonLines(stream)
+    view.sink(Event("container", "started", "cmap-web-1", "cmap", "web"))
+    view.sink(Event("summary", "done", project="cmap"))
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert (first["id"], first["status"]) == ("Container cmap-web-1", "Started")
+    assert "id" not in second
+
+
+def test_what_is_muted_still_warns() -> None:
+    stream = io.StringIO()
+    view = Muted(Plain(stream), ("pull",))
+    view.sink(Event("pull", "pulling", "alpine"))
+    view.sink(Event("pull", "warning", "alpine", data={"message": "slow"}))
+    view.sink(Event("network", "created", "cmap_default"))
+    assert stream.getvalue() == "warning: slow\n Network cmap_default  Created\n"
+
+
 def test_an_empty_table_has_its_heading() -> None:
     assert listing.table([]) == ["NAME      IMAGE     COMMAND   SERVICE   CREATED   STATUS    PORTS"]
 
@@ -58,7 +88,7 @@ def test_an_empty_table_has_its_heading() -> None:
 def test_json_has_dockers_keys_in_order_and_gos_escapes() -> None:
     line = go_json(listing.record(container(), "cmap"))
     assert '"Ports":"127.0.0.1:32789-\\u003e80/tcp"' in line
-    assert '"Command":"\\"sh -c echo out; ech…\\""' in line
+    assert '"Command":"\\"sh -c \'echo out; ec…\\""' in line
     record = json.loads(line)
     assert list(record) == sorted(record)
     assert record["Publishers"] == [{"URL": "127.0.0.1", "TargetPort": 80, "PublishedPort": 32789, "Protocol": "tcp"}]
