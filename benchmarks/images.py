@@ -1,10 +1,10 @@
-"""Time `image load`, `image pull` and `image build` of umiak and of Docker on the same files, turn about, in one run.
+"""Time `image load`, `image pull` and `build` of umiak and of Docker on the same files, turn about, in one run.
 
     python benchmarks/images.py [--megabytes 450] [--files 27000] [--layers 4] [--rounds 3] [--write]
 
 The image is made of this host's own /usr: as many files, as many bytes. It is pulled from a docker-registry on loopback, where
-that program is installed. Docker takes part where `DOCKER_HOST` leads to a dockerd (`dockerd.sh` starts one); else only umiak is
-timed. With `--write` the table goes into README.md beside this file.
+that program is installed. Docker takes part where `DOCKER_HOST` is the socket of a dockerd that `dockerd.sh` has started; else only umiak
+is timed. With `--write` the table goes into README.md beside this file.
 """
 
 from __future__ import annotations
@@ -37,59 +37,81 @@ sys.path.insert(0, str(HERE.parent))
 
 from tests import leaks  # noqa: E402
 from tests.conformance.registry.servers import docker_registry  # noqa: E402
+from tests.images import busybox_rootfs_tar  # noqa: E402
 
 TAG = "umiak-bench:images"
 SOURCE = "/usr"
 CONTEXT_FILES = 5_000
+Command = tuple[str, ...]
 BEGIN, END = "<!-- images.py: begin -->\n", "<!-- images.py: end -->\n"
 
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to time: the arguments after `umiak image` and `docker image`, and the most of Docker's time it may take.
+    """One thing to time: the commands of either contender (after its name), and the most of Docker's time it may take.
 
-    `forgets` are the images to remove before each round, outside of the time.
+    `forgets` are the images to remove before each round, outside of the time; they must be gone then.
     """
 
     name: str
     target: float
-    arguments: Sequence[str]
+    ours: Sequence[Command]
+    theirs: Sequence[Command]
     forgets: Sequence[str] = ()
+
+
+def same(name: str, target: float, command: Command, forgets: Sequence[str] = ()) -> Case:
+    """A case of one command that both understand."""
+    return Case(name, target, (command,), (command,), forgets)
 
 
 @dataclass
 class Contender:
-    """One engine and, by case, the seconds it took and the CPU seconds of its processes (of Docker the client's alone)."""
+    """One engine and, by case, the seconds it took and the CPU seconds of its processes, those of its daemon among them."""
 
     name: str
-    program: Sequence[str]
+    program: str
     environment: dict[str, str]
+    daemon: int | None = None
     seconds: dict[str, list[float]] = field(default_factory=dict)
     cpu_seconds: dict[str, list[float]] = field(default_factory=dict)
 
-    def run(self, *arguments: str) -> None:
-        """Run a subcommand; end the benchmark where it fails."""
-        done = subprocess.run([*self.program, *arguments], env=self.environment, capture_output=True, text=True)
+    def run(self, command: Command) -> None:
+        """Run a command; end the benchmark where it fails."""
+        done = self._done(command)
         if done.returncode != 0:
-            raise SystemExit(f"{self.name} {' '.join(arguments)}:\n{done.stdout}{done.stderr}")
+            raise SystemExit(f"{self.name} {' '.join(command)}:\n{done.stdout}{done.stderr}")
+
+    def forget(self, images: Sequence[str]) -> None:
+        """Remove images with all their names; end the benchmark where one stays, since its layers would be found."""
+        for image in images:
+            self._done(("image", "rm", "--force", image))
+            if self._done(("image", "inspect", image)).returncode == 0:
+                raise SystemExit(f"{self.name}: the image {image} is still there")
 
     def time(self, case: Case) -> None:
         """Run a case once and note what it took."""
-        if case.forgets:
-            subprocess.run([*self.program, "rm", *case.forgets], env=self.environment, capture_output=True)
+        self.forget(case.forgets)
         os.sync()
-        used, started = _children_cpu_seconds(), time.perf_counter()
-        self.run(*case.arguments)
+        used, started = self._cpu_seconds(), time.perf_counter()
+        for command in case.theirs if self.daemon else case.ours:
+            self.run(command)
         self.seconds.setdefault(case.name, []).append(time.perf_counter() - started)
-        self.cpu_seconds.setdefault(case.name, []).append(_children_cpu_seconds() - used)
+        self.cpu_seconds.setdefault(case.name, []).append(self._cpu_seconds() - used)
 
     def median(self, case: Case) -> float:
         return statistics.median(self.seconds[case.name])
 
+    def _done(self, command: Command) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([self.program, *command], env=self.environment, capture_output=True, text=True)
 
-def _children_cpu_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+    def _cpu_seconds(self) -> float:
+        """What the ended children of this process have used, and the daemon with its own ended children: proc_pid_stat(5)."""
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        if not self.daemon:
+            return used.ru_utime + used.ru_stime
+        fields = Path(f"/proc/{self.daemon}/stat").read_text().rpartition(")")[2].split()
+        return used.ru_utime + used.ru_stime + sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 def choose_files(count: int, size_bytes: int) -> list[str]:
@@ -172,23 +194,29 @@ def _add(archive: tarfile.TarFile, name: str, data: bytes) -> None:
     archive.addfile(info, io.BytesIO(data))
 
 
-def umiak(base: Path) -> Contender:
+def umiak(base: Path, name: str = "umiak") -> Contender:
     """The umiak of this environment, with a root of its own."""
     command = str(Path(sys.executable).with_name("umiak"))
-    environment = {**os.environ, "UMIAK_ROOT": str(base / "root"), "UMIAK_RUN": str(base / "run")}
-    return Contender("umiak", (command, "image"), environment)
+    environment = {**os.environ, "UMIAK_ROOT": str(base / name / "root"), "UMIAK_RUN": str(base / name / "run")}
+    return Contender(name, command, environment)
 
 
 def docker() -> Contender | None:
     """The dockerd that DOCKER_HOST names, or None where there is none."""
-    if not os.environ.get("DOCKER_HOST") or not shutil.which("docker"):
+    pid_file = _pid_file_of_dockerd()
+    if not pid_file.is_file() or not shutil.which("docker"):
         return None
-    return Contender("docker", ("docker", "image"), dict(os.environ))
+    return Contender("docker", "docker", {**os.environ, "DOCKER_BUILDKIT": "0"}, int(pid_file.read_text()))
+
+
+def _pid_file_of_dockerd() -> Path:
+    """The file that `dockerd.sh` keeps beside the socket."""
+    return Path(os.path.dirname(os.environ.get("DOCKER_HOST", "").removeprefix("unix://")), "pid")
 
 
 def enter_network_of_dockerd() -> None:
     """Go on in the network namespace that dockerd.sh gave its dockerd, so that both reach the same registry on loopback."""
-    pid_file = Path(os.path.dirname(os.environ.get("DOCKER_HOST", "").removeprefix("unix://")), "pid")
+    pid_file = _pid_file_of_dockerd()
     if not pid_file.is_file():
         return
     namespace = f"/proc/{pid_file.read_text().strip()}/ns/net"
@@ -201,19 +229,19 @@ def load_cases(base: Path, layers: Sequence[Path]) -> list[Case]:
     raw = write_archive(base / "raw.tar", layers, compressed=False)
     small = write_archive(base / "gzip.tar", layers, compressed=True)
     return [
-        Case("`load`, `docker save` tar", 0.6, ("load", "-i", str(raw)), (TAG,)),
-        Case("`load`, layers in gzip", 0.6, ("load", "-i", str(small)), (TAG,)),
+        same("`load`, `docker save` tar", 0.6, ("image", "load", "-i", str(raw)), (TAG,)),
+        same("`load`, layers in gzip", 0.6, ("image", "load", "-i", str(small)), (TAG,)),
     ]
 
 
-def pull_case(ours: Contender, archive: Path, registry: str) -> Case:
-    """`image pull` of the image from a registry, into which umiak pushes it first."""
-    name = f"{registry}/bench:images"
-    ours.run("load", "-i", str(archive))
-    ours.run("tag", TAG, name)
-    ours.run("push", "--quiet", name)
-    ours.run("rm", TAG)
-    return Case("`pull` from loopback, gzip", 0.6, ("pull", "--quiet", name), (TAG, name))
+def pull_case(base: Path, archive: Path, registry: str) -> Case:
+    """`image pull` from a registry, into which an umiak with another root has pushed the image."""
+    name, pusher = f"{registry}/bench:images", umiak(base, "pusher")
+    pusher.run(("image", "load", "-i", str(archive)))
+    pusher.run(("image", "tag", TAG, name))
+    pusher.run(("image", "push", "--quiet", name))
+    pusher.forget((TAG, name))
+    return same("`pull` from loopback, gzip", 0.6, ("image", "pull", "--quiet", name), (TAG, name))
 
 
 def build_cases(base: Path, paths: Sequence[str]) -> list[Case]:
@@ -224,11 +252,46 @@ def build_cases(base: Path, paths: Sequence[str]) -> list[Case]:
         directory.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, directory / str(number))
     (context / "Dockerfile").write_text("FROM scratch\nENV NAME=value\nCOPY . /srv\nLABEL kind=benchmark\n")
-    build = ("build", "-t", tag, str(context))
+    build = ("image", "build", "-t", tag, str(context))
     return [
-        Case(f"`build`, {len(paths)} files in the context, cold", 1.0, (*build, "--no-cache"), (tag,)),
-        Case("the same again, nothing changed", 0.7, build),
+        same(f"`build`, {len(paths)} files in the context, cold", 1.0, (*build, "--no-cache"), (tag,)),
+        same("the same again, nothing changed", 0.7, build),
     ]
+
+
+def guestbook_case(base: Path, contenders: Sequence[Contender]) -> Case:
+    """The images of samples/guestbook with a warm cache: `umiak build`, and `docker build` for each.
+
+    What the steps did does not matter then, so their base is a small one whose apt-get only makes what later steps want.
+    """
+    sample, image = base / "guestbook", "umiak-bench:base"
+    shutil.copytree(HERE.parent / "samples" / "guestbook", sample)
+    dockerfiles = sorted(sample.glob("*/Dockerfile"))
+    for path in dockerfiles:
+        path.write_text(path.read_text().replace("FROM debian:bookworm-slim", f"FROM {image}"))
+    builds = [("image", "build", "-t", f"umiak-bench:{path.parent.name}", str(path.parent)) for path in dockerfiles]
+    case = Case(
+        f"`build` of the guestbook's {len(builds)} images, nothing changed",
+        0.7,
+        (("-f", str(sample / "compose.yaml"), "build"),),
+        builds,
+    )
+    _write_base(base / "base")
+    for contender in contenders:
+        contender.run(("image", "import", str(base / "base" / "rootfs.tar"), "umiak-bench:busybox"))
+        contender.run(("image", "build", "-t", image, str(base / "base")))
+        for command in case.theirs if contender.daemon else case.ours:
+            contender.run(command)
+    return case
+
+
+def _write_base(directory: Path) -> None:
+    directory.mkdir()
+    busybox_rootfs_tar(directory / "rootfs.tar")
+    made = "mkdir -p /etc/postgresql-common /var/log/nginx && touch /etc/postgresql-common/createcluster.conf"
+    (directory / "apt-get").write_text(f"#!/bin/sh\n{made} && echo redis:x:999:999::/:/bin/sh >> /etc/passwd\n")
+    (directory / "apt-get").chmod(0o755)
+    (directory / "Dockerfile").write_text("FROM umiak-bench:busybox\nCOPY apt-get /usr/bin/apt-get\n")
 
 
 def compare(base: Path, size_bytes: int, files: int, layer_count: int, rounds: int) -> str:
@@ -242,8 +305,9 @@ def compare(base: Path, size_bytes: int, files: int, layer_count: int, rounds: i
         if shutil.which("docker-registry"):
             (base / "registry").mkdir()
             registry = stack.enter_context(docker_registry(base / "registry"))
-            cases.append(pull_case(ours, base / "gzip.tar", registry))
+            cases.append(pull_case(base, base / "gzip.tar", registry))
         cases += build_cases(base, paths[:: max(1, len(paths) // CONTEXT_FILES)][:CONTEXT_FILES])
+        cases.append(guestbook_case(base, contenders))
         for case in cases:
             for number in range(rounds):
                 for contender in contenders if number % 2 else reversed(contenders):
@@ -256,13 +320,13 @@ def report(cases: Sequence[Case], contenders: Sequence[Contender], what: str, ro
     """The medians (and the fastest and slowest) as a Markdown table, with ratios where there are two."""
     ours, theirs = contenders[0], contenders[1] if len(contenders) > 1 else None
     columns = [f"{contender.name}, s" for contender in contenders] + (["ratio", "target"] if theirs else [])
-    columns.append("umiak, CPU s")
+    columns += [f"{contender.name}, CPU s" for contender in contenders]
     rows = [f"| {what} | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
     for case in cases:
         cells = [_seconds(contender.seconds[case.name]) for contender in contenders]
         if theirs:
             cells += [f"**{ours.median(case) / theirs.median(case):.2f}**", f"≤ {case.target:g}"]
-        cells.append(f"{statistics.median(ours.cpu_seconds[case.name]):.2f}")
+        cells += [f"{statistics.median(contender.cpu_seconds[case.name]):.2f}" for contender in contenders]
         rows.append(f"| {case.name} | {' | '.join(cells)} |")
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1000
     machine = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}, Linux {platform.release()}, Python {platform.python_version()}"

@@ -22,7 +22,7 @@ from engine.images.leases import locked
 from engine.images.tar import Limits
 from engine.images.tree import remove_tree
 from engine.kernel import procfs
-from engine.kernel.files import syncfs
+from engine.kernel.files import spread_subdirectories, syncfs
 
 SETTLED_AFTER_S = 60.0
 """After this long the kernel has written out what was written (vm.dirty_expire_centisecs), so asking for it costs little."""
@@ -36,6 +36,11 @@ class LayerDirectory:
 
     def __init__(self, directory: str) -> None:
         self.directory = directory
+
+    def prepare(self) -> None:
+        """Make the directory where it is missing."""
+        os.makedirs(self.directory, mode=0o711, exist_ok=True)
+        spread_subdirectories(self.directory)
 
     def path(self, diff_id: str) -> str:
         """Where an extracted layer lies, or would."""

@@ -68,7 +68,7 @@ class ImageStore:
     def prepare(self) -> None:
         """Make the store's directories where they are missing."""
         self.blobs.prepare()
-        os.makedirs(self.layers.directory, mode=0o711, exist_ok=True)
+        self.layers.prepare()
 
     def resolve(self, reference: str) -> Image:
         """Find an image by tag, full ID, short ID or `name@digest`. Raise NotFound with a hint."""

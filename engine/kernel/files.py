@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import stat
+import struct
 
 from engine.kernel.libc import AT_FDCWD, call, libc, raise_errno
 
@@ -16,6 +18,9 @@ RESOLVE_BENEATH = 0x08
 RESOLVE_IN_ROOT = 0x10
 
 PROC_SUPER_MAGIC = 0x9FA0
+_FS_IOC_GETFLAGS = 0x80086601
+_FS_IOC_SETFLAGS = 0x40086602
+_FS_TOPDIR_FL = 0x00020000
 _LINK_LIMIT = 40
 _RETRIES = 128
 
@@ -124,6 +129,8 @@ __all__ = [
     "make_in_root",
     "open_in_root",
     "openat2",
+    "spread_subdirectories",
+    "syncfs",
 ]
 
 
@@ -131,3 +138,21 @@ def syncfs(fd: int) -> None:
     """Write out everything of the file system that `fd` is on, and wait for it."""
     if libc.syncfs(fd) < 0:
         raise_errno("syncfs")
+
+
+def spread_subdirectories(path: str) -> None:
+    """Tell the file system that what is below one directory in `path` has nothing to do with what is below the next.
+
+    ext4 then puts each into block groups of its own (`chattr +T`, ext4(5)). What is written in parallel is not in each other's way,
+    and, where there is no journal, a new file need not pass by the inodes of all files deleted a short while ago
+    (recently_deleted() in fs/ext4/ialloc.c), which takes most of the time of making many. Other file systems do not mind.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        (flags,) = struct.unpack("l", fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(struct.calcsize("l"))))
+        if not flags & _FS_TOPDIR_FL:
+            fcntl.ioctl(fd, _FS_IOC_SETFLAGS, struct.pack("l", flags | _FS_TOPDIR_FL))
+    except OSError:
+        pass  # a file system without the hint, or one that is not ours
+    finally:
+        os.close(fd)

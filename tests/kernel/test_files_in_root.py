@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -189,3 +190,20 @@ def test_inotify_tells_what_happens_in_a_directory(tmp_path: Path) -> None:
             (inotify.IN_DELETE, "two"),
         ]
         watcher.remove(watch)
+
+
+def test_subdirectories_are_spread_where_the_file_system_knows_how(root: Path) -> None:
+    files.spread_subdirectories(os.fspath(root))
+    files.spread_subdirectories(os.fspath(root))
+    fd = os.open(root, os.O_RDONLY)
+    try:
+        is_ext4 = files.filesystem_type(fd) == 0xEF53
+    finally:
+        os.close(fd)
+    if is_ext4:
+        shown = subprocess.run(["lsattr", "-d", root], capture_output=True, text=True, check=True).stdout
+        assert "T" in shown.split()[0]
+
+
+def test_a_file_system_that_cannot_spread_is_left_as_it_is() -> None:
+    files.spread_subdirectories("/proc")
