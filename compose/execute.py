@@ -202,15 +202,24 @@ class _Run:
         self.sink(Event(kind, state, name, self.plan.project, operation.service, data))
 
     def step(
-        self, operation: Operation, kind: Kind, name: str, doing: str, did: str, act: Callable[[], object]
+        self,
+        operation: Operation,
+        kind: Kind,
+        name: str,
+        doing: str,
+        did: str,
+        act: Callable[[], object],
+        *,
+        required: bool = True,
     ) -> None:
-        """Act, between the two events that say so."""
+        """Act, between the two events that say so. The failure of what is not `required` is told as a warning."""
         self.tell(operation, kind, name, doing)
         begun = time.monotonic()
         try:
             act()
         except BaseException as error:
-            self.tell(operation, kind, name, "error", message=str(error))
+            soft = not required and isinstance(error, UmiakError)
+            self.tell(operation, kind, name, "warning" if soft else "error", message=str(error))
             raise
         self.tell(operation, kind, name, did, seconds=round(time.monotonic() - begun, 4))
 
@@ -249,12 +258,11 @@ class _Run:
             self.engine.pull(action.reference, platform=action.platform, progress=progress, on_cancel=self.pulls.append)
 
         try:
-            self.step(operation, "pull", action.reference, "pulling", "pulled", act)
+            self.step(operation, "pull", action.reference, "pulling", "pulled", act, required=action.required)
         except UmiakError as error:
             error.place = error.place or action.place
             if action.required or self.failure is not None:
                 raise
-            self.tell(operation, "pull", action.reference, "warning", message=error.message)
 
     def push(self, operation: Operation, action: PushImage) -> None:
         def progress(transfer: Transfer) -> None:
@@ -265,11 +273,10 @@ class _Run:
             self.engine.push(action.reference, progress=progress)
 
         try:
-            self.step(operation, "push", action.reference, "pushing", "pushed", act)
-        except UmiakError as error:
+            self.step(operation, "push", action.reference, "pushing", "pushed", act, required=action.required)
+        except UmiakError:
             if action.required or self.failure is not None:
                 raise
-            self.tell(operation, "push", action.reference, "warning", message=error.message)
 
     def run_provider(self, operation: Operation, action: RunProvider) -> None:
         from compose.provider_calls import call

@@ -424,14 +424,18 @@ class Orchestrator:
 
     def _have_image(self, desired: Desired, service: str, *, build: bool, pull: str | None) -> None:
         """Pull or build the image of a service where it is missing or that was asked for."""
+        from compose.pulling import is_wanted
+
         wanted = desired.services[service]
-        missing = wanted.image not in self._images_here(desired, [service])
-        if wanted.build and (build or (missing and pull != "always")):
+        if wanted.build and build:
             self.build(desired, [service])
-        elif pull == "always" or (missing and pull != "never" and wanted.pull_policy != "never"):
+            return
+        missing = wanted.image not in self._images_here(desired, [service])
+        has_name = wanted.is_named or not wanted.build
+        if has_name and is_wanted(pull or wanted.pull_policy or "missing", missing=missing):
             self.pull(desired, [service])
-            if wanted.build and wanted.image not in self._images_here(desired, [service]):
-                self.build(desired, [service])
+        if wanted.build and wanted.image not in self._images_here(desired, [service]):
+            self.build(desired, [service])
 
     def _chosen(self, desired: Desired, services: Sequence[str], *, include_deps: bool) -> list[str]:
         """The services named (none: all), with `include_deps` also what they need, in the file's order."""

@@ -21,6 +21,11 @@ def check_policy(text: str | None) -> str | None:
     return text
 
 
+def is_wanted(policy: str, *, missing: bool, age_s: float | None = None) -> bool:
+    """Whether an image is to be asked of its registry under a policy; `missing` says that it is not here."""
+    return policy not in ("never", "build") if missing else is_due(policy, age_s)
+
+
 def is_due(policy: str, age_s: float | None) -> bool:
     """Whether an image that is here is to be asked for again. `age_s`: how long ago its registry confirmed it, if it ever did."""
     if policy == "always":

@@ -34,7 +34,7 @@ from compose.plan import (
     StopContainer,
 )
 from compose.pre_start import is_done
-from compose.pulling import is_due
+from compose.pulling import is_wanted
 from compose.readiness import judge
 from compose.rolling import Update
 from compose.updates import has_fixed_address, obstacle
@@ -148,14 +148,15 @@ class _Planner:
     def _add_pull(self, service: DesiredService, missing: bool) -> bool:
         """Whether the service's image comes from a registry.
 
-        One with a build section is built, unless its policy says pull and it has a name to be pulled by.
+        One with a build section is asked for by the name that its `image` gives, and built if that fails; without one it is built.
         """
         if service.build is not None and not service.is_named:
             return False
-        policy = self.options.pull or service.pull_policy or ("build" if service.build else "missing")
-        is_wanted = policy not in ("never", "build") if missing else is_due(policy, self._age_s(service))
+        policy = self.options.pull or service.pull_policy or "missing"
         builds = service.build is not None and not self.options.no_build
-        if not is_wanted or (builds and self.options.build) or self._is_built_by_another(service):
+        if not is_wanted(policy, missing=missing, age_s=self._age_s(service)) or (builds and self.options.build):
+            return False
+        if not builds and self._is_built_by_another(service):
             return False
         if service.image not in self.built:
             place = self.desired.places.get(f"services.{service.name}.image") or service.place

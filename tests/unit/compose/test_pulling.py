@@ -42,17 +42,28 @@ def test_an_image_that_changed_at_its_registry_replaces_the_containers(stack: Fa
     assert stack.engine.calls == ["pull app"]
 
 
-def test_an_image_with_a_build_section_is_built_and_not_asked_for(stack: FakeStack) -> None:
-    stack.write("services: {a: {image: redis, build: ., network_mode: none}}")
-    assert "BuildImage" in steps(stack.plan())[0]
-
-
-def test_where_the_policy_says_so_it_is_pulled_first_and_built_if_that_fails(stack: FakeStack) -> None:
-    stack.write("services: {a: {image: own, build: ., pull_policy: missing, network_mode: none}}")
-    assert "PullImage" in steps(stack.plan())[0]
+def test_an_image_with_a_build_section_is_asked_for_and_built_if_that_fails(stack: FakeStack) -> None:
+    stack.write(
+        "services: {a: {image: redis, build: ., network_mode: none}, b: {image: own, build: ., network_mode: none}}"
+    )
+    assert steps(stack.plan())[:2] == [
+        "[] -> #1 image:a, PullImage, not found",
+        "[] -> #2 image:b, PullImage, not found",
+    ]
     stack.up()
+    assert [call for call in stack.engine.calls if call.startswith(("pull", "build"))] == ["pull redis", "build own"]
     assert any(event.kind == "pull" and event.state == "warning" for event in stack.events)
-    assert "p-a-1" in stack.states()
+    assert set(stack.states()) == {"p-a-1", "p-b-1"}
+    stack.up()
+    assert [call for call in stack.engine.calls if call.startswith(("pull", "build"))] == []
+
+
+@pytest.mark.parametrize("policy", ["build", "never"])
+def test_a_policy_has_it_built_without_asking(stack: FakeStack, policy: str) -> None:
+    stack.write(f"services: {{a: {{image: redis, build: ., pull_policy: {policy}, network_mode: none}}}}")
+    assert "BuildImage" in steps(stack.plan())[0]
+    stack.up(pull="never")
+    assert [call for call in stack.engine.calls if "pull" in call] == []
 
 
 def test_an_image_without_a_name_of_its_own_is_built_whatever_the_policy(stack: FakeStack) -> None:

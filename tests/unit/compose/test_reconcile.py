@@ -210,7 +210,8 @@ def test_an_image_with_a_build_section_is_built_once(stack: FakeStack) -> None:
           worker: {image: made, build: ., command: [work]}
         """
     )
-    assert [line for line in steps(stack.plan()) if "BuildImage" in line] == [
+    assert [line for line in steps(stack.plan()) if "image:" in line] == ["[] -> #1 image:web, PullImage, not found"]
+    assert [line for line in steps(stack.plan(pull="never")) if "image:" in line] == [
         "[] -> #1 image:web, BuildImage, not found"
     ]
     stack.up()
