@@ -39,7 +39,8 @@ stop() {
     if [ -f "$directory/pid" ]; then
         pid="$(cat "$directory/pid")"
         kill "$pid" 2> /dev/null || true
-        while kill -0 "$pid" 2> /dev/null; do
+        # It removes the file at its end; where nobody reaps it, it stays a zombie that can be signalled.
+        while [ -f "$directory/pid" ] && kill -0 "$pid" 2> /dev/null; do
             sleep 0.1
         done
     fi

@@ -213,7 +213,7 @@ def _solved(
     dockerfile = group(parse(text, name), name)
     target = dockerfile.target(request.target)
     try:
-        solver = Solver(dockerfile, store, request.args, surroundings)
+        solver = Solver(dockerfile, store, request.args, surroundings, request.target or "default")
         solver.solve(target)
     except OSError as error:
         raise explained(error, f"cannot read the build context {request.context}") from error

@@ -126,7 +126,7 @@ class Performer:
         with ExitStack() as stack:
             root = Tree(stack.enter_context(mounted(lower, space.empty, space.upper, space.work)))
             names = root if owners is None else Tree(stack.enter_context(mounted(owners, space.empty)))
-            source, matches = self._opened(work.source, space, stack)
+            source, matches = self._opened(work.source, space, stack, parents=work.parents)
             owner = None if work.chown is None else owner_in(names, work.chown)
             options = CopyOptions(owner, work.mode, exclude_rules(work.exclude))
             copier = stack.enter_context(Copier(root, options))
@@ -162,7 +162,9 @@ class Performer:
                     Downloaded(tree.root_fd, modified), match, work.destination, into_directory=work.into_directory
                 )
 
-    def _opened(self, source: Source, space: Workspace, stack: ExitStack) -> tuple[Tree, list[Match]]:
+    def _opened(
+        self, source: Source, space: Workspace, stack: ExitStack, *, parents: bool = False
+    ) -> tuple[Tree, list[Match]]:
         """The tree to copy from, mounted if it is one of layers, and what to copy of it."""
         if isinstance(source, FromContext):
             return source.context, list(source.matches)
@@ -170,7 +172,7 @@ class Performer:
         tree = Tree(stack.enter_context(mounted(layers, space.empty)))
         matches: list[Match] = []
         for pattern in source.patterns:
-            found = [match for match in tree.matches(pattern) if tree.lstat(match.path) is not None]
+            found = [match for match in tree.matches(pattern, parents=parents) if tree.lstat(match.path) is not None]
             if not found and not has_wildcard(pattern):
                 raise NotFound(
                     f"COPY {pattern}: no such file in {name}", hint="paths count from the root of that file system"

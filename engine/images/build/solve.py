@@ -43,6 +43,7 @@ class Solver:
         store: ImageStore,
         args: Mapping[str, str | None],
         surroundings: Surroundings,
+        target: str = "default",
     ) -> None:
         self.dockerfile = dockerfile
         self.store = store
@@ -51,7 +52,7 @@ class Solver:
         self.consumed: set[str] = set()
         self.warnings: list[tuple[Place, str]] = []
         self.stages: dict[int, SolvedStage] = {}
-        self.platform_args = _platform_args()
+        self.platform_args = {**_platform_args(), "TARGETSTAGE": target}
         self.global_args = self._global_args()
 
     def solve(self, stage: Stage) -> SolvedStage:
