@@ -55,7 +55,8 @@ _LOG_DRIVERS = ("raw", "json-file", "local", "none")
 class DesiredService:
     """One service: `template` is the specification of its containers but for their number.
 
-    `shares` names the services whose containers its own refer to (network_mode, pid, ipc): they are recreated together.
+    `shares` names the services whose containers its own refer to (network_mode, pid, ipc, volumes_from): they are recreated
+    together.
     `one_shot` says that ending with 0 may be what the service is for; `awaited` that some service waits for just that.
     """
 
@@ -313,7 +314,8 @@ class _Translation:
             restart=self._restart(service),
             healthcheck=_healthcheck(service),
             strict_intervals=self.strict_intervals,
-            mounts=mounts_of(self.project, service, self.private_dir, self.warn),
+            mounts=mounts_of(self.project, service, self.private_dir),
+            volumes_from=tuple(map(self._volumes_from, service.volumes_from)),
             shm_size_bytes=service.shm_size or None,
             read_only=service.read_only,
             privileged=service.privileged,
@@ -352,10 +354,20 @@ class _Translation:
         """A namespace mode; `service:x` becomes the first container of x."""
         if not mode or not mode.startswith("service:"):
             return mode or ""
-        name = mode.removeprefix("service:")
-        other = self.project.services.get(name)
+        return f"container:{self._first_container(mode.removeprefix('service:'))}"
+
+    def _first_container(self, service: str) -> str:
+        other = self.project.services.get(service)
         own_name = other.container_name if other else None
-        return f"container:{own_name or container_name(self.project.name, name, 1)}"
+        return own_name or container_name(self.project.name, service, 1)
+
+    def _volumes_from(self, entry: str) -> str:
+        """`service[:ro]` or `container:name[:ro]` → the container's name, with `:ro` where it is so."""
+        entry = entry.removesuffix(":rw")
+        if entry.startswith("container:"):
+            return entry.removeprefix("container:")
+        name, colon, mode = entry.partition(":")
+        return f"{self._first_container(name)}{colon}{mode}"
 
     def _endpoints(self, service: Service) -> tuple[EndpointRequest, ...]:
         if service.network_mode:
@@ -469,7 +481,8 @@ class _Translation:
 
 
 def _shared_services(service: Service) -> Iterator[str]:
-    """Services whose namespaces this one's containers enter."""
+    """Services whose namespaces this one's containers enter, or whose volumes they take."""
+    yield from (entry.split(":")[0] for entry in service.volumes_from if not entry.startswith("container:"))
     for mode in (service.network_mode, service.pid, service.ipc):
         if mode and mode.startswith("service:"):
             yield mode.removeprefix("service:")

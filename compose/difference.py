@@ -10,7 +10,7 @@ from compose.desired import plain
 from compose.plan import Change
 
 if TYPE_CHECKING:
-    from engine.types import ContainerInfo, ContainerSpec, Mount
+    from engine.types import ContainerInfo, ContainerSpec, Mount, NetworkSpec, VolumeSpec
 
 SECRET_WORDS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "CREDENTIAL", "PRIVATE_KEY", "API_KEY", "ACCESS_KEY")
 
@@ -28,6 +28,13 @@ def differences(existing: ContainerInfo, wanted: ContainerSpec) -> tuple[Change,
     after = dict(_flat(plain(replace(wanted, name=""))))
     changed = (path for path in {**before, **after} if before.get(path, _ABSENT) != after.get(path, _ABSENT))
     return tuple(Change(path, _shown(path, before.get(path)), _shown(path, after.get(path))) for path in changed)
+
+
+def changes_between(existing: NetworkSpec | VolumeSpec, wanted: NetworkSpec | VolumeSpec) -> str:
+    """The fields in which a network or a volume differs from what is wanted, as text."""
+    before, after = dict(_flat(plain(existing))), dict(_flat(plain(wanted)))
+    changed = [path for path in {**before, **after} if before.get(path, _ABSENT) != after.get(path, _ABSENT)]
+    return "; ".join(str(Change(path, before.get(path), after.get(path))) for path in changed) or "definition changed"
 
 
 def anonymous_volumes(existing: ContainerInfo) -> dict[str, str]:
@@ -52,6 +59,8 @@ def _as_asked(existing: ContainerInfo, wanted: ContainerSpec) -> ContainerSpec:
     asked = {mount.target: mount for mount in wanted.mounts}
     mounts: list[Mount] = []
     for mount in existing.spec.mounts:
+        if "from" in mount.options:
+            continue  # by way of `volumes_from`, which is compared as such
         if mount.target not in inherited:
             mounts.append(mount)
         elif mount.target in asked and not asked[mount.target].source:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,12 @@ if TYPE_CHECKING:
     from compose.model.project import Project
     from compose.model.service import Service, ServiceVolume
 
-Warn = Callable[..., None]
 
-
-def mounts_of(project: Project, service: Service, private_dir: str, warn: Warn) -> tuple[Mount, ...]:
+def mounts_of(project: Project, service: Service, private_dir: str) -> tuple[Mount, ...]:
     """All that is mounted into a service's containers, one mount for each target; the service's own win over what it takes."""
     found: dict[str, Mount] = {}
     for mount in (
-        *_mounts_from(project, service, warn),
+        *_mounts_from(project, service),
         *_volumes(project, service),
         *map(_tmpfs, service.tmpfs),
         *_files(project, service, private_dir),
@@ -104,16 +102,12 @@ def _tmpfs(text: str) -> Mount:
     return Mount("tmpfs", posixpath.normpath(target), "", "ro" in words, options)
 
 
-def _mounts_from(project: Project, service: Service, warn: Warn) -> Iterator[Mount]:
+def _mounts_from(project: Project, service: Service) -> Iterator[Mount]:
+    """What other services mount by name or path. Their anonymous volumes are known when their containers exist: `volumes_from`."""
     for entry in service.volumes_from:
         name, _, mode = entry.partition(":")
         other = project.services.get(name)
-        if name == "container" or other is None:
-            warn(f'volumes_from "{entry}" is not acted on yet', "services", service.name, "volumes_from")
-            continue
-        if any(volume.type == "volume" and not volume.source for volume in other.volumes):
-            warn(f"volumes_from {name}: its anonymous volumes are not shared", "services", service.name, "volumes_from")
-        for mount in _volumes(project, other):
+        for mount in _volumes(project, other) if other else ():
             if mount.type != "tmpfs" and mount.source:
                 yield replace(mount, read_only=mount.read_only or mode == "ro")
 

@@ -28,6 +28,7 @@ from compose.plan import (
     PullImage,
     RemoveContainer,
     RemoveNetwork,
+    RemoveVolume,
     RenameContainer,
     RunProvider,
     StartContainer,
@@ -38,7 +39,7 @@ from compose.pulling import is_wanted
 from compose.readiness import judge
 from compose.rolling import Update
 from compose.updates import has_fixed_address, obstacle
-from compose.verdicts import RUNNING, Replica, Surplus, UpOptions, decide, is_on, selection
+from compose.verdicts import RUNNING, Replica, Surplus, UpOptions, decide, selection
 from engine.errors import NotFound
 from engine.types import ContainerInfo, ContainerSpec, Mount
 
@@ -69,7 +70,7 @@ class _Planner:
         self.provided: dict[str, int] = {}
         self.prepared: dict[str, int] = {}
         self.cleared: dict[str, int] = {}
-        """Container ID → the operation that removed it ahead of its turn, because its network goes."""
+        """Container ID → the operation that removed it ahead of its turn, because its network or a volume goes."""
         self.discarded: dict[str, int] = {}
         """Name → the operation that removed the container that bore it, so that another one may."""
         self.network_made: dict[str, int | None] = {}
@@ -81,9 +82,9 @@ class _Planner:
         self._check_externals()
         self._add_providers()
         self._add_images()
-        self._add_volumes()
         self._stop_dependents()
-        self._clear_networks()
+        self._clear()
+        self._add_volumes()
         self._add_networks()
         for surplus in self.verdicts.surplus:
             if surplus.container.id not in self.cleared:
@@ -187,17 +188,15 @@ class _Planner:
     def _add_volumes(self) -> None:
         used = self._used_volumes()
         for key, spec in self.desired.volumes.items():
-            existing = self.observed.volumes.get(spec.name)
             if spec.name not in used:
                 continue
-            if existing is None:
-                self.volume_made[spec.name] = self.builder.add(f"volume:{key}", CreateVolume(spec), "not found")
-            elif existing.spec.labels.get(labels.PROJECT) != self.desired.project:
-                self.verdicts.warnings.append(f"volume {spec.name} was not made by this project and is used as it is")
-            elif existing.spec.labels.get(labels.CONFIG_HASH) != spec.labels[labels.CONFIG_HASH]:
-                self.verdicts.warnings.append(
-                    f"volume {spec.name} exists with another definition and is kept; `umiak down -v` would remove it with its data"
-                )
+            resource, removal, cause = f"volume:{key}", None, "not found"
+            if spec.name in self.verdicts.renewed_volumes:
+                cause = self.verdicts.renewed_volumes[spec.name]
+                after = self.cleared.values()
+                removal = self.builder.add(resource, RemoveVolume(spec.name), cause, after=after)
+            if removal is not None or spec.name not in self.observed.volumes:
+                self.volume_made[spec.name] = self.builder.add(resource, CreateVolume(spec), cause, after=[removal])
 
     def _stop_dependents(self) -> None:
         """Stop those that are to be restarted before what they depend on goes, dependents first."""
@@ -212,12 +211,11 @@ class _Planner:
         dependents = (r for replicas in self.replicas.values() for r in replicas if name in r.service.depends_on)
         return [replica.stopped for replica in dependents]
 
-    def _clear_networks(self) -> None:
-        """Remove all containers on networks that are made anew."""
-        renewed = self.verdicts.renewed_networks
+    def _clear(self) -> None:
+        """Remove all containers that are on networks or have volumes that are made anew."""
         for container in self.observed.containers:
-            if network := is_on(container, renewed):
-                self.cleared[container.id] = self._discard(Surplus(container, renewed[network]))
+            if cause := self.verdicts.made_anew(container):
+                self.cleared[container.id] = self._discard(Surplus(container, cause))
 
     def _add_networks(self) -> None:
         used = self._used_networks()
@@ -226,11 +224,9 @@ class _Planner:
                 continue
             resource = f"network:{key}"
             if spec.name in self.verdicts.renewed_networks:
-                removal = self.builder.add(
-                    resource, RemoveNetwork(spec.name), "definition changed", after=self.cleared.values()
-                )
-                create = self.builder.add(resource, CreateNetwork(spec), "definition changed", after=[removal])
-                self.network_made[spec.name] = create
+                cause = self.verdicts.renewed_networks[spec.name]
+                removal = self.builder.add(resource, RemoveNetwork(spec.name), cause, after=self.cleared.values())
+                self.network_made[spec.name] = self.builder.add(resource, CreateNetwork(spec), cause, after=[removal])
             elif spec.name not in self.observed.networks:
                 self.network_made[spec.name] = self.builder.add(resource, CreateNetwork(spec), "not found")
 

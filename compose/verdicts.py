@@ -11,7 +11,7 @@ from typing import Literal
 
 from compose import graph, labels
 from compose.desired import Desired, DesiredService, container_name
-from compose.difference import differences
+from compose.difference import changes_between, differences
 from compose.observe import Observed
 from compose.plan import Change
 from engine.errors import InvalidInput, NotFound
@@ -36,6 +36,8 @@ class UpOptions:
     no_recreate: bool = False
     always_recreate_deps: bool = False
     renew_anonymous_volumes: bool = False
+    renew_volumes: bool = False
+    """Make named volumes whose definition changed anew; what is in them is lost."""
     no_deps: bool = False
     remove_orphans: bool = False
     ignore_orphans: bool = False
@@ -114,12 +116,21 @@ class Surplus:
 
 @dataclass(slots=True)
 class Verdicts:
-    """What was decided: replicas by service in dependency order, containers to remove, networks to make anew with the cause."""
+    """What was decided: replicas by service in dependency order, containers to remove, networks and volumes to make anew with
+    the cause."""
 
     replicas: dict[str, list[Replica]] = field(default_factory=dict)
     surplus: list[Surplus] = field(default_factory=list)
     renewed_networks: dict[str, str] = field(default_factory=dict)
+    renewed_volumes: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+    def made_anew(self, container: ContainerInfo) -> str:
+        """Why a container must go before its network or volume can be made anew; "" where neither is."""
+        names = [endpoint.network for endpoint in container.endpoints]
+        causes = [self.renewed_networks.get(name, "") for name in names]
+        causes += [self.renewed_volumes.get(name, "") for name in container.volumes.values()]
+        return next(filter(None, causes), "")
 
 
 def decide(desired: Desired, observed: Observed, options: UpOptions) -> Verdicts:
@@ -192,6 +203,7 @@ class _Judge:
         """Judge in dependency order; then what follows for dependents."""
         self._check_scale()
         self.verdicts.renewed_networks = self._renewed_networks()
+        self.verdicts.renewed_volumes = self._renewed_volumes()
         for name in dependency_order(self.desired):
             if name in self.selected or self._is_affected(name):
                 self.verdicts.replicas[name] = self._judge_service(self.desired.services[name])
@@ -232,19 +244,42 @@ class _Judge:
             if existing.spec.labels.get(labels.PROJECT) != self.desired.project:
                 self.verdicts.warnings.append(f"network {spec.name} was not made by this project and is used as it is")
             elif existing.spec.labels.get(labels.CONFIG_HASH) != spec.labels[labels.CONFIG_HASH]:
+                changes = changes_between(existing.spec, spec)
                 if self.options.no_recreate:
                     self.verdicts.warnings.append(
-                        f"network {spec.name} has changed, and is kept because of --no-recreate"
+                        f"network {spec.name} has changed ({changes}), and is kept because of --no-recreate"
                     )
                 else:
-                    causes[spec.name] = f"definition of network {key} changed"
+                    causes[spec.name] = f"network {key} changed: {changes}"
+        return causes
+
+    def _renewed_volumes(self) -> dict[str, str]:
+        """Name → cause for the project's own volumes whose definition changed and that are to be made anew; others are warned of."""
+        services = (self.desired.services[name] for name in self.selected)
+        used = {m.source for s in services if self.options.count(s) for m in s.template.mounts if m.type == "volume"}
+        causes = {}
+        for key, spec in self.desired.volumes.items():
+            existing = self.observed.volumes.get(spec.name)
+            if existing is None or spec.name not in used:
+                continue
+            if existing.spec.labels.get(labels.PROJECT) != self.desired.project:
+                self.verdicts.warnings.append(f"volume {spec.name} was not made by this project and is used as it is")
+            elif existing.spec.labels.get(labels.CONFIG_HASH) != spec.labels[labels.CONFIG_HASH]:
+                changes = changes_between(existing.spec, spec)
+                if self.options.renew_volumes:
+                    causes[spec.name] = f"volume {key} changed: {changes}"
+                else:
+                    self.verdicts.warnings.append(
+                        f"volume {spec.name} is kept as it is although its definition changed ({changes}):"
+                        " `umiak up --yes` makes it anew, and what is in it is lost"
+                    )
         return causes
 
     def _is_affected(self, name: str) -> bool:
-        """Whether a service that was not asked for has containers that lose their network or the owner of their namespace."""
+        """Whether a service that was not asked for has containers that lose their network, a volume or the owner of a namespace."""
         containers = self.by_service.get(name, [])
         owners = [replica for owner in self.desired.services[name].shares for replica in self._replicas(owner)]
-        return any(is_on(container, self.verdicts.renewed_networks) for container in containers) or (
+        return any(map(self.verdicts.made_anew, containers)) or (
             bool(containers) and any(replica.is_replaced for replica in owners)
         )
 
@@ -374,16 +409,16 @@ class _Judge:
 
     def _outdated_surroundings(self, service: DesiredService, container: ContainerInfo) -> str:
         """Why a container of the right definition is in the wrong place."""
+        if cause := self.verdicts.made_anew(container):
+            return cause
         for request in service.template.networks:
-            if request.network in self.verdicts.renewed_networks:
-                return self.verdicts.renewed_networks[request.network]
             network = self.observed.networks.get(request.network)
             endpoints = [endpoint for endpoint in container.endpoints if endpoint.network == request.network]
             if network is None or any(endpoint.network_id != network.id for endpoint in endpoints):
                 return f"network {request.network} is made anew"
         for owner in service.shares:
             if any(replica.is_replaced for replica in self._replicas(owner)):
-                return f"shares a namespace with {owner}, which is replaced"
+                return f"shares what belongs to {owner}, which is replaced"
         return "dead" if container.status.state == "dead" else ""
 
     def _restart_with_dependency(self, replica: Replica) -> None:
@@ -411,11 +446,6 @@ class _Judge:
             return self.options.remove_orphans and container.status.state not in RUNNING
         service = container.labels.get(labels.SERVICE, "")
         return service not in self.desired.services and service not in self.desired.disabled
-
-
-def is_on(container: ContainerInfo, networks: Mapping[str, str]) -> str:
-    """The first of the networks that a container is on, or ""."""
-    return next((endpoint.network for endpoint in container.endpoints if endpoint.network in networks), "")
 
 
 def _short(image_id: str) -> str:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from engine import records, snapshots
@@ -159,6 +159,7 @@ class Containers:
         runtimes.program_of(spec.runtime)
         container_id = os.urandom(32).hex()
         with self._state.transaction():
+            spec = self._with_volumes_from(spec)
             # In the transaction, so that nobody removes the image in between.
             image = None if rootfs else self._images.resolve(spec.image)
             config = image.config if image else ImageConfig()
@@ -172,6 +173,19 @@ class Containers:
         if rootfs is None:
             self._note("create", container_id, spec.name, spec)
         return self.one(container_id)
+
+    def _with_volumes_from(self, spec: ContainerSpec) -> ContainerSpec:
+        """The specification with the mounts that it takes over from other containers, their anonymous volumes among them."""
+        mounts = {os.path.normpath(mount.target): mount for mount in spec.mounts}
+        for entry in spec.volumes_from:
+            name, _, mode = entry.partition(":")
+            row = self.find(name)
+            taken = {m.target: m for m in records.container_spec(json.loads(row["spec"])).mounts if m.type == "bind"}
+            taken |= {target: Mount("volume", target, volume) for target, volume in json.loads(row["volumes"]).items()}
+            for target, mount in taken.items():
+                taken_over = replace(mount, read_only=mode == "ro", options={**mount.options, "from": name})
+                mounts.setdefault(os.path.normpath(target), taken_over)
+        return replace(spec, mounts=tuple(mounts.values()))
 
     def _note(self, action: str, container_id: str, name: str, spec: ContainerSpec, **more: str) -> None:
         """Record what a command did to a container. What happens by itself is recorded by its monitor."""

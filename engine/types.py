@@ -162,6 +162,8 @@ class ContainerSpec:
     healthcheck: Healthcheck | None = None
     strict_intervals: bool = False
     mounts: tuple[Mount, ...] = ()
+    volumes_from: tuple[str, ...] = ()
+    """Containers, by name or ID, whose volumes and binds are mounted too where nothing else is; `:ro` after one makes them read-only."""
     shm_size_bytes: int | None = None
     read_only: bool = False
     privileged: bool = False

@@ -7,7 +7,7 @@ from dataclasses import replace
 from compose.cli import signals
 from compose.cli.context import Context, print_plan
 from compose.cli.options import Args, Command
-from compose.cli.up import ASSUME_YES, PLANNING, QUIET, check_planning, muted, plan_options
+from compose.cli.up import PLANNING, QUIET, check_planning, muted, plan_options
 
 COMMAND = Command(
     "create",
@@ -16,7 +16,6 @@ COMMAND = Command(
     options=[
         *(option for option in PLANNING if option.key not in ("no-start", "rerun")),
         *QUIET,
-        ASSUME_YES,
     ],
 )
 

@@ -29,7 +29,6 @@ QUIET = (
     Option("--quiet-pull", help="Show no progress of pulls"),
     Option("--quiet-build", help="Show no progress of builds"),
 )
-ASSUME_YES = Option("-y", "--yes", help="Accepted, and changes nothing: there are no questions")
 
 PLANNING = (
     Option("--build", help="Build images before starting containers"),
@@ -46,6 +45,7 @@ PLANNING = (
     Option("--scale", metavar="SERVICE=N", many=True, help="Number of containers of a service; repeatable"),
     Option("-t", "--timeout", metavar="SECONDS", help="How long a container may take to stop"),
     Option("--no-start", help="Only create containers"),
+    Option("-y", "--yes", help="Make volumes whose definition changed anew; what is in them is lost"),
     Option("--rerun", help="Run services again that have done their work and ended with 0"),
 )
 """Options that decide what there is to do; `plan` and `create` take them too."""
@@ -80,7 +80,6 @@ COMMAND = Command(
         ),
         *QUIET,
         Option("--menu", help="Accepted, and changes nothing: there is no menu"),
-        ASSUME_YES,
     ],
 )
 
@@ -160,6 +159,7 @@ def plan_options(args: Args) -> UpOptions:
         no_recreate=args.flag("no-recreate"),
         always_recreate_deps=args.flag("always-recreate-deps"),
         renew_anonymous_volumes=args.flag("renew-anon-volumes"),
+        renew_volumes=args.flag("yes"),
         no_deps=args.flag("no-deps"),
         remove_orphans=args.flag("remove-orphans"),
         ignore_orphans=is_true("COMPOSE_IGNORE_ORPHANS"),

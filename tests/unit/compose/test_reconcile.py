@@ -233,11 +233,11 @@ def test_a_changed_network_takes_everything_on_it_along(stack: FakeStack) -> Non
     stack.write("services:\n  a: {image: app, networks: [n]}\n  b: {image: app}\nnetworks: {n: {internal: true}}")
     assert steps(stack.plan("b")) == []
     assert steps(stack.plan()) == [
-        "[] -> #1 service:a:1, StopContainer, definition of network n changed",
-        "[1] -> #2 service:a:1, RemoveContainer, definition of network n changed",
-        "[2] -> #3 network:n, RemoveNetwork, definition changed",
-        "[3] -> #4 network:n, CreateNetwork, definition changed",
-        "[2,4] -> #5 service:a:1, CreateContainer, definition of network n changed",
+        "[] -> #1 service:a:1, StopContainer, network n changed: internal: (none) → true",
+        "[1] -> #2 service:a:1, RemoveContainer, network n changed: internal: (none) → true",
+        "[2] -> #3 network:n, RemoveNetwork, network n changed: internal: (none) → true",
+        "[3] -> #4 network:n, CreateNetwork, network n changed: internal: (none) → true",
+        "[2,4] -> #5 service:a:1, CreateContainer, network n changed: internal: (none) → true",
         "[5] -> #6 service:a:1, StartContainer, created",
     ]
     stack.up()
@@ -265,7 +265,7 @@ def test_what_shares_a_namespace_is_recreated_with_its_owner(stack: FakeStack) -
     ).up()
     assert stack.engine.container("p-app-1").spec.network_mode == "container:p-vpn-1"
     plan = edit(stack, "[one]", "[two]").plan("vpn")
-    assert any("shares a namespace with vpn, which is replaced" in line for line in steps(plan))
+    assert any("shares what belongs to vpn, which is replaced" in line for line in steps(plan))
     stack.up("vpn")
     assert steps(stack.plan()) == []
 
@@ -325,4 +325,37 @@ def test_creating_without_starting_waits_for_nothing(stack: FakeStack) -> None:
 def test_a_volume_with_another_definition_is_kept_with_a_warning(running: FakeStack) -> None:
     edit(running, "volumes: {data: {}}", "volumes: {data: {driver_opts: {type: tmpfs, device: tmpfs}}}")
     assert steps(running.plan()) == []
-    assert "is kept" in running.plan().warnings[0]
+    assert (
+        'is kept as it is although its definition changed (options.type: (none) → "tmpfs"' in running.plan().warnings[0]
+    )
+
+
+def test_a_volume_with_another_definition_is_made_anew_where_that_is_asked_for(running: FakeStack) -> None:
+    edit(running, "volumes: {data: {}}", "volumes: {data: {labels: {a: b}}}")
+    cause = 'volume data changed: labels.a: (none) → "b"'
+    assert steps(running.plan("db", renew_volumes=True)) == [
+        f"[] -> #1 service:db:1, StopContainer, {cause}",
+        f"[1] -> #2 service:db:1, RemoveContainer, {cause}",
+        f"[2] -> #3 volume:data, RemoveVolume, {cause}",
+        f"[3] -> #4 volume:data, CreateVolume, {cause}",
+        f"[2,4] -> #5 service:db:1, CreateContainer, {cause}",
+        "[5] -> #6 service:db:1, StartContainer, created",
+    ]
+    anonymous = running.engine.container("p-db-1").volumes["/cache"]
+    running.up(renew_volumes=True)
+    assert running.engine.container("p-db-1").volumes["/cache"] == anonymous
+    assert (steps(running.plan()), running.plan().warnings) == ([], ())
+
+
+def test_who_takes_the_volumes_of_another_is_recreated_with_it(stack: FakeStack) -> None:
+    stack.write(
+        """
+        services:
+          b: {image: app, volumes_from: ["a:ro"]}
+          a: {image: app, volumes: [/data], command: [one]}
+        """
+    ).up()
+    assert stack.engine.container("p-b-1").spec.volumes_from == ("p-a-1:ro",)
+    assert steps(stack.plan()) == []
+    plan = edit(stack, "[one]", "[two]").plan()
+    assert "service:b:1, CreateContainer, shares what belongs to a, which is replaced" in str(plan)
