@@ -61,6 +61,9 @@ REWATCH_S = 0.05
 PATIENT = (AwaitContainer, RunHook, Delay)
 """Actions that wait for what goes on in a container: they hold up no others, and are given up where the rest has failed."""
 
+BRIEF = (CreateContainer, RenameContainer, StartContainer)
+"""Actions that make a container run. They are never given up half way."""
+
 
 def execute(
     engine: Engine,
@@ -178,7 +181,12 @@ class _Run:
             give_up()
         with self.changed:
             self.is_giving_up = True
-            self.changed.wait_for(lambda: all(isinstance(one.action, PATIENT) for one in self.begun.values()))
+            try:
+                self.changed.wait_for(lambda: all(isinstance(one.action, PATIENT) for one in self.begun.values()))
+            except KeyboardInterrupt:
+                # Asked a second time. Who is to stop what has been started needs to find it, though.
+                self.changed.wait_for(lambda: not any(isinstance(one.action, BRIEF) for one in self.begun.values()))
+                raise
 
     def _perform(self, operation: Operation) -> None:
         with self.changed:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from compose import labels
 from compose.plan import AwaitContainer, Condition, CreateNetwork, CreateVolume, Plan, PlanBuilder
+from engine.containers import AUTO_REMOVE_LABEL, this_process
 from engine.errors import InvalidInput
 from engine.types import ContainerSpec, EndpointRequest, Mount, PortBinding, RestartPolicy
 
@@ -39,6 +40,7 @@ class RunOptions:
     interactive: bool = False
     cap_add: tuple[str, ...] = ()
     cap_drop: tuple[str, ...] = ()
+    auto_remove: bool = False
 
 
 def specification(project: str, service: DesiredService, options: RunOptions, image_id: str | None) -> ContainerSpec:
@@ -58,7 +60,7 @@ def specification(project: str, service: DesiredService, options: RunOptions, im
         command=command,
         entrypoint=own.entrypoint if options.entrypoint is None else options.entrypoint,
         environment={**own.environment, **options.environment},
-        labels={**kept, **options.labels, labels.ONEOFF: "True", labels.SLUG: slug},
+        labels={**kept, **options.labels, **own_labels(options), labels.SLUG: slug},
         user=options.user or own.user,
         working_dir=options.working_dir or own.working_dir,
         mounts=(*(mount for mount in own.mounts if mount.target not in targets), *options.mounts),
@@ -71,6 +73,12 @@ def specification(project: str, service: DesiredService, options: RunOptions, im
         cap_add=(*own.cap_add, *options.cap_add),
         cap_drop=(*own.cap_drop, *options.cap_drop),
     )
+
+
+def own_labels(options: RunOptions) -> dict[str, str]:
+    """The labels by which the containers of this very command are found again."""
+    removed = {AUTO_REMOVE_LABEL: this_process()} if options.auto_remove else {}
+    return {labels.ONEOFF: "True", **removed}
 
 
 def _without_names(request: EndpointRequest) -> EndpointRequest:

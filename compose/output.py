@@ -39,7 +39,9 @@ class Ended(NamedTuple):
 
 
 class Interrupted(NamedTuple):
-    """A note of the caller's own among what is followed."""
+    """A note of the caller's own among what is followed: the number of a signal."""
+
+    number: int = 0
 
 
 class Renewed(NamedTuple):

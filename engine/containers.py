@@ -41,6 +41,9 @@ from engine.types import (
 OWNER_LABEL = "io.umiak.owner"
 """Ties a container to a process (`pid:start time`): when that process is gone, so is the container."""
 
+AUTO_REMOVE_LABEL = "io.umiak.auto-remove"
+"""Names a process in the same way: when it is gone and the container has ended, the container is removed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rootfs:
@@ -49,6 +52,11 @@ class Rootfs:
     layer_dirs: tuple[str, ...]
     upper: str
     work: str
+
+
+def this_process() -> str:
+    """This process as those labels name it."""
+    return f"{os.getpid()}:{procfs.start_time(os.getpid())}"
 
 
 class Containers:
@@ -548,11 +556,16 @@ class Containers:
                 self._erase(row["id"], volumes=row["removing"] == 2)
 
     def _remove_orphans(self) -> None:
-        """Remove containers whose owner process is gone."""
-        owned = self._state.rows("SELECT container_id, value FROM container_labels WHERE key = ?", (OWNER_LABEL,))
+        """Remove containers whose owner process is gone, and those that were to be removed at their end by one that is gone."""
+        owned = self._state.rows(
+            "SELECT container_id, key, value FROM container_labels WHERE key IN (?, ?)",
+            (OWNER_LABEL, AUTO_REMOVE_LABEL),
+        )
         for row in owned:
             pid, _, start_time = row["value"].partition(":")
             if procfs.start_time(int(pid)) == int(start_time):
+                continue
+            if row["key"] == AUTO_REMOVE_LABEL and self._is_live(row["container_id"]):
                 continue
             try:
                 self.remove(row["container_id"], force=True, volumes=True)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 
-from engine.containers import OWNER_LABEL, Containers, Rootfs
+from engine.containers import OWNER_LABEL, Containers, Rootfs, this_process
 from engine.errors import Conflict, NotFound, Unavailable
-from engine.kernel import procfs
 from engine.types import ContainerSpec, EndpointRequest, LogRecord, Mount, StepOptions
 
 _NETWORK_MODES = {"default": "bridge", "none": "none", "host": "host"}
@@ -43,7 +42,7 @@ class StepRunner:
             image="",
             entrypoint=tuple(argv),
             environment=dict(item.partition("=")[::2] for item in env),
-            labels={OWNER_LABEL: f"{os.getpid()}:{procfs.start_time(os.getpid())}"},
+            labels={OWNER_LABEL: this_process()},
             working_dir=cwd or "/",
             user=user or None,
             mounts=tuple(mounts),

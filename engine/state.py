@@ -99,6 +99,7 @@ class State:
 
     def __init__(self, path: str) -> None:
         self._lock = threading.RLock()
+        self._path = path
         os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
         try:
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
@@ -108,7 +109,7 @@ class State:
             self._db.execute("PRAGMA foreign_keys = ON")
             self._migrate(path)
         except sqlite3.Error as error:
-            raise Unavailable(f"cannot open the engine's database {path}: {error}") from error
+            raise explained(error, path) from error
         os.chmod(path, 0o600)
 
     def _migrate(self, path: str) -> None:
@@ -137,33 +138,63 @@ class State:
                 yield self
                 return
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-            except sqlite3.OperationalError as error:
-                raise Unavailable(f"cannot write the engine's database: {error}") from error
-            try:
+                # Within: Ctrl-C may be noticed as late as when this has succeeded.
+                self._run("BEGIN IMMEDIATE")
                 yield self
+                self._run("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
 
     def execute(self, sql: str, parameters: Sequence[Any] = ()) -> int:
         """Run one statement; return how many rows it changed. `sqlite3.IntegrityError` passes through."""
         with self._lock:
-            return self._db.execute(sql, parameters).rowcount
+            return self._run(sql, parameters)[0]
 
     def rows(self, sql: str, parameters: Sequence[Any] = ()) -> list[sqlite3.Row]:
         """All rows of a query."""
         with self._lock:
-            return self._db.execute(sql, parameters).fetchall()
+            return self._run(sql, parameters)[1]
 
     def row(self, sql: str, parameters: Sequence[Any] = ()) -> sqlite3.Row | None:
         """The first row of a query."""
         with self._lock:
-            found: sqlite3.Row | None = self._db.execute(sql, parameters).fetchone()
-            return found
+            found = self._run(sql, parameters)[1]
+            return found[0] if found else None
+
+    def _run(self, sql: str, parameters: Sequence[Any] = ()) -> tuple[int, list[sqlite3.Row]]:
+        """The number of rows changed, the rows found."""
+        try:
+            cursor = self._db.execute(sql, parameters)
+            return cursor.rowcount, cursor.fetchall()
+        except sqlite3.IntegrityError:
+            raise
+        except sqlite3.Error as error:
+            raise explained(error, self._path) from error
 
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
             self._db.close()
+
+
+def explained(error: sqlite3.Error, path: str) -> Unavailable:
+    """What is the matter with the database, and what to do."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return Unavailable(
+            f"cannot write the engine's database {path}: no space left",
+            hint="free some space, or set UMIAK_ROOT to a directory on a larger disk",
+        )
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return Unavailable(
+            f"the engine's database {path} is damaged: {error}",
+            hint=f"put a copy of it back, or `mv {path} {path}.damaged` and start anew: volumes keep their content",
+        )
+    if code == sqlite3.SQLITE_BUSY:
+        return Unavailable(
+            f"cannot write the engine's database {path}: another command has held it for {BUSY_TIMEOUT_S:g} s",
+            hint=f"see which: fuser {path}",
+        )
+    return Unavailable(f"cannot use the engine's database {path}: {error}")

@@ -62,13 +62,19 @@ class Terminal:
         """Whether keys are passed on at once, as a container's terminal wants it."""
         return not termios.tcgetattr(self._slave)[3] & termios.ICANON
 
+    def hang_up(self, timeout_s: float = 10.0) -> int:
+        """Close the terminal's window, as it were; return the command's exit code."""
+        os.close(self._master)
+        self._master = -1
+        return self.child.wait(timeout_s * PATIENCE)
+
     def close(self) -> None:
         """Kill what is left."""
         if self.child.poll() is None:
             self.child.kill()
         self.child.wait()
-        os.close(self._master)
-        os.close(self._slave)
+        for fd in {self._master, self._slave} - {-1}:
+            os.close(fd)
 
     def _read(self, timeout_s: float) -> None:
         if select.select([self._master], [], [], timeout_s)[0]:

@@ -70,7 +70,7 @@ class Attachment:
         self._codes: dict[str, int] = {}
         self._first_code: int | None = None
         self._stopping = False
-        self._interrupted = 0
+        self._interrupts: list[int] = []
 
     def run(self, *, since: float) -> int:
         """Show what is written from then on, until all followed containers have ended; return the exit code."""
@@ -88,10 +88,10 @@ class Attachment:
         if self._watcher is not None:
             self._watch(self._watcher, follower)
         # The handler only leaves a note in the queue (SimpleQueue.put is reentrant), so that no line is lost to an exception.
-        with signals.on_interrupt(lambda: follower.post(Interrupted())):
+        with signals.on_interrupt(lambda number: follower.post(Interrupted(number))):
             for item in follower:
                 if isinstance(item, Interrupted):
-                    self._interrupt()
+                    self._interrupt(item.number)
                 elif isinstance(item, Ended):
                     self._take_end(item)
                     self._followed.discard(item.id)
@@ -103,10 +103,14 @@ class Attachment:
         return self._exit_code()
 
     def stop_all(self) -> None:
-        """Stop what `up` was about, at once; for an `up` that was interrupted before it could follow anything."""
+        """Stop what `up` was about, at once; for an `up` that was interrupted before it could follow anything. Another signal kills."""
         print(_GRACEFULLY, file=sys.stderr, flush=True)
-        if self._to_stop():
-            self._stop()
+        try:
+            if self._to_stop():
+                self._stop()
+        except KeyboardInterrupt:
+            self._kill()
+            raise
 
     def _watch(self, watcher: Watcher, follower: Follower) -> None:
         """Watch beside what is shown, and show what the containers write that come of it."""
@@ -150,19 +154,22 @@ class Attachment:
             print("Aborting on container exit...", flush=True)
             self._in_background(self._stop)
 
-    def _interrupt(self) -> None:
-        self._interrupted += 1
+    def _interrupt(self, number: int) -> None:
+        self._interrupts.append(number)
         self._stopping = True
         if self._watcher is not None:
             self._watcher.stop()
-        if self._interrupted == 1:
+        if len(self._interrupts) == 1:
             print(_GRACEFULLY, file=sys.stderr, flush=True)
             self._in_background(self._stop)
         else:
-            self._in_background(lambda: self._orchestrator.kill(self._project, self._to_stop()))
+            self._in_background(self._kill)
 
     def _stop(self) -> None:
         self._orchestrator.stop(self._project, self._to_stop(), timeout_s=self._ending.timeout_s)
+
+    def _kill(self) -> None:
+        self._orchestrator.kill(self._project, self._to_stop())
 
     def _to_stop(self) -> list[str]:
         known = {c.labels.get(labels.SERVICE, "") for c in self._orchestrator.containers(self._project, stopped=True)}
@@ -180,8 +187,8 @@ class Attachment:
         threading.Thread(target=run, daemon=True).start()
 
     def _exit_code(self) -> int:
-        if self._interrupted:
-            return 130
+        if self._interrupts:
+            return 128 + self._interrupts[0]
         if self._ending.code_from:
             codes = [code for name, code in self._codes.items() if self._services[name] == self._ending.code_from]
             return next((code for code in codes if code), codes[0] if codes else 1)

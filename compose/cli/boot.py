@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from compose import labels
-from compose.cli import signals
 from compose.cli.context import Context, print_plan
 from compose.cli.options import Args, Command
 from engine.errors import InvalidInput, UmiakError
@@ -22,8 +21,7 @@ def run(context: Context, args: Args) -> int:
         found = {container.labels.get(labels.PROJECT, "") for container in orchestrator.engine.containers()}
         for project in sorted(found - {""}):
             try:
-                with signals.interruptible():
-                    plan = orchestrator.boot(project)
+                plan = orchestrator.boot(project)
             except UmiakError as error:
                 code = report(error)
                 continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from compose.cli import signals
 from compose.cli.context import Context, print_plan
 from compose.cli.errors import warn
 from compose.cli.options import Args, Command, Option
@@ -52,10 +51,9 @@ def run(context: Context, args: Args) -> int:
         _warn_of_attestations(args)
         if args.flag("check"):
             return _check(desired, services)
-        with signals.interruptible():
-            plan = orchestrator.build(desired, services)
-            if args.flag("push") and not context.dry_run:
-                _push(orchestrator.engine, plan)
+        plan = orchestrator.build(desired, services)
+        if args.flag("push") and not context.dry_run:
+            _push(orchestrator.engine, plan)
     if not plan:
         warn("no service here has a build section")
     elif context.dry_run:

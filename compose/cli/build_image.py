@@ -113,10 +113,10 @@ def _build(engine: Engine, request: BuildRequest, view: View) -> Image:
         except BaseException as error:
             result.append(error)
 
-    interrupted = threading.Event()
+    interrupts: list[int] = []
 
-    def give_up() -> None:
-        interrupted.set()
+    def give_up(number: int) -> None:
+        interrupts.append(number)
         request.cancellation.cancel()
 
     view.sink(Event("build", "building", name))
@@ -128,7 +128,7 @@ def _build(engine: Engine, request: BuildRequest, view: View) -> Image:
     if isinstance(found, BaseException):
         message = found.message.split("\n")[0] if isinstance(found, UmiakError) else str(found)
         view.sink(Event("build", "error", name, data={"message": message}))
-        raise KeyboardInterrupt if interrupted.is_set() else found
+        raise signals.Interrupt(interrupts[0]) if interrupts else found
     view.sink(Event("build", "built", name, data={"message": found.id.removeprefix("sha256:")[:12]}))
     return found
 

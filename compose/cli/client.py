@@ -92,15 +92,14 @@ def _result(connection: socket.socket) -> int | None:
         os.kill(os.getpid(), signal.SIGSTOP)
         _tell(connection, signal.SIGCONT)
 
-    for number in FORWARDED:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, forward)
+    passed_on = [number for number in FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
+    for number in passed_on:
+        signal.signal(number, forward)
     signal.signal(signal.SIGTSTP, suspend)
     answer = connection.recv(64)
     if answer == REFUSED:
-        for number in (*FORWARDED, signal.SIGTSTP):
+        for number in (*passed_on, signal.SIGTSTP):
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         return None
     if not answer:
         print("umiak: the warm worker was killed, and the command with it; run it again to finish it", file=sys.stderr)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from compose.cli import signals
 from compose.cli.context import Context, print_plan
 from compose.cli.options import Args, Command
 from compose.cli.up import PLANNING, QUIET, check_planning, muted, plan_options
@@ -26,8 +25,7 @@ def run(context: Context, args: Args) -> int:
     with context.view("create", mutes=muted(args)) as view, context.orchestrator(view=view) as orchestrator:
         desired = orchestrator.desired(context.project(args.words))
         options = replace(plan_options(args), start=False)
-        with signals.interruptible():
-            plan = orchestrator.up(desired, options)
+        plan = orchestrator.up(desired, options)
     if context.dry_run or not plan:
         print_plan(plan)
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from compose import labels
-from compose.cli import signals
 from compose.cli.context import Context, check_services, print_plan, timeout_of
 from compose.cli.errors import warn
 from compose.cli.options import Args, Command, Option
@@ -30,8 +29,7 @@ def run(context: Context, args: Args) -> int:
         services = check_services(context, known, args.words)
         if args.words and not services:
             return 0
-        with signals.interruptible():
-            plan = orchestrator.down(project, services, volumes=volumes, timeout_s=timeout_s, images=images)
+        plan = orchestrator.down(project, services, volumes=volumes, timeout_s=timeout_s, images=images)
         if not plan:
             warn(f'no resource found to remove for project "{project}"')
         elif context.dry_run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -12,6 +13,9 @@ COLLECT_AFTER = 50_000
 
 def entry() -> NoReturn:
     """Run the command line of this process and end with its exit code, without taking the interpreter apart first."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        # Ctrl-C while modules are imported must not print where that was; `main` has its own handler.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     code = None
     if os.environ.get("UMIAK_WORKER") == "1":
         from compose.cli.client import hand_over

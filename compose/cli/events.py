@@ -6,7 +6,6 @@ import json
 import time
 
 from compose import labels
-from compose.cli import signals
 from compose.cli.context import Context
 from compose.cli.logs import moment
 from compose.cli.options import Args, Command, Option
@@ -28,7 +27,7 @@ def run(context: Context, args: Args) -> int:
     """Print what comes, until Ctrl-C or --until."""
     project, now = context.project_name(), time.time()
     since, until = moment(args, "since", now), moment(args, "until", now)
-    with context.engine() as engine, signals.interruptible():
+    with context.engine() as engine:
         for record in engine.events(since=since, until=until, follow=until is None or until > now):
             if _is_wanted(record, project, args.words):
                 print(as_json(record) if args.flag("json") else as_text(record), flush=True)

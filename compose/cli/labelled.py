@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from compose import labels
-from compose.cli import signals
 from compose.cli.context import Context, check_services, print_plan
 from compose.cli.options import Args
 from engine.errors import NotFound
@@ -27,8 +26,7 @@ def run_by_labels(
         services = check_services(context, known, args.words)
         if args.words and not services:
             return 0
-        with signals.interruptible():
-            plan = act(orchestrator, project, services)
+        plan = act(orchestrator, project, services)
     if context.dry_run:
         print_plan(plan)
     return 0

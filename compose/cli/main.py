@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from compose.cli import signals
 from compose.cli.commands import DRY_RUN, GLOBAL, command_module
 from compose.cli.options import Args, Command, HelpAsked, UnknownOption, parse
 from engine.errors import InvalidInput, UmiakError
@@ -18,15 +19,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         # `docker compose …` with `alias docker=umiak`, and how Docker's command line calls a plugin.
         del arguments[0]
     try:
-        code = _run(arguments)
-        sys.stdout.flush()
-        return code
+        with signals.interruptible(), signals.raising_hangups():
+            code = _run(arguments)
+            sys.stdout.flush()
+            return code
     except BrokenPipeError:
         # Whoever read our output has gone; what is still buffered must not complain at exit (Python's signal documentation).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except KeyboardInterrupt:
-        return 130
+    except signals.Interrupt as interrupt:
+        return interrupt.exit_code
     except (UmiakError, Exception) as error:
         from compose.cli.errors import report
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from compose.cli import signals
 from compose.cli.context import Context, print_plan
 from compose.cli.options import Args, Command, Option
 
@@ -30,15 +29,14 @@ def run(context: Context, args: Args) -> int:
     """Fetch them, all at once."""
     with context.view("pull", quiet=args.flag("quiet")) as view, context.orchestrator(view=view) as orchestrator:
         desired = orchestrator.desired(context.project(args.words))
-        with signals.interruptible():
-            plan = orchestrator.pull(
-                desired,
-                args.words,
-                include_deps=args.flag("include-deps"),
-                ignore_failures=args.flag("ignore-pull-failures"),
-                ignore_buildable=args.flag("ignore-buildable"),
-                policy=args.text("policy") or "always",
-            )
+        plan = orchestrator.pull(
+            desired,
+            args.words,
+            include_deps=args.flag("include-deps"),
+            ignore_failures=args.flag("ignore-pull-failures"),
+            ignore_buildable=args.flag("ignore-buildable"),
+            policy=args.text("policy") or "always",
+        )
     if context.dry_run:
         print_plan(plan)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from compose.cli import signals
 from compose.cli.context import Context, print_plan
 from compose.cli.options import Args, Command, Option
 
@@ -22,13 +21,12 @@ def run(context: Context, args: Args) -> int:
     """Send them, all at once."""
     with context.view("push", quiet=args.flag("quiet")) as view, context.orchestrator(view=view) as orchestrator:
         desired = orchestrator.desired(context.project(args.words))
-        with signals.interruptible():
-            plan = orchestrator.push(
-                desired,
-                args.words,
-                include_deps=args.flag("include-deps"),
-                ignore_failures=args.flag("ignore-push-failures"),
-            )
+        plan = orchestrator.push(
+            desired,
+            args.words,
+            include_deps=args.flag("include-deps"),
+            ignore_failures=args.flag("ignore-push-failures"),
+        )
     if context.dry_run:
         print_plan(plan)
     return 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from compose.cli import signals
 from compose.cli.context import Context, print_plan
 from compose.cli.labelled import containers_of
 from compose.cli.options import Args, Command, Option
@@ -36,8 +35,7 @@ def run(context: Context, args: Args) -> int:
         if not (context.dry_run or args.flag("force") or _confirmed(names)):
             return 0
         services = sorted({one.labels["com.docker.compose.service"] for one in going})
-        with signals.interruptible():
-            plan = orchestrator.remove(context.project_name(), services, stop=stop, volumes=volumes)
+        plan = orchestrator.remove(context.project_name(), services, stop=stop, volumes=volumes)
     if context.dry_run:
         print_plan(plan)
     return 0

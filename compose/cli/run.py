@@ -7,7 +7,6 @@ import shlex
 import sys
 from typing import TYPE_CHECKING
 
-from compose.cli import signals
 from compose.cli.context import Context, print_plan, would
 from compose.cli.exec_ import environment
 from compose.cli.options import Args, Command, Option
@@ -68,7 +67,7 @@ def run(context: Context, args: Args) -> int:
         options = _options(args)
         if context.dry_run:
             return _run_dry(orchestrator, desired, service, args)
-        with signals.interruptible():
+        try:
             container = orchestrator.create_one_off(
                 desired,
                 service,
@@ -78,8 +77,12 @@ def run(context: Context, args: Args) -> int:
                 pull=args.text("pull"),
                 remove_orphans=args.flag("remove-orphans"),
             )
-        view.close()
-        return _run_it(orchestrator, container, args)
+            view.close()
+            return _run_it(orchestrator, container, args)
+        except KeyboardInterrupt:
+            if args.flag("rm"):
+                _remove_own(orchestrator, options)
+            raise
 
 
 def _run_dry(orchestrator: Orchestrator, desired: Desired, service: str, args: Args) -> int:
@@ -123,6 +126,17 @@ def _remove(orchestrator: Orchestrator, container: ContainerInfo, args: Args) ->
             pass
 
 
+def _remove_own(orchestrator: Orchestrator, options: RunOptions) -> None:
+    """Remove what this command made, or was about to make, for its run."""
+    from compose.oneoff import own_labels
+
+    for container in orchestrator.engine.containers(own_labels(options)):
+        try:
+            orchestrator.engine.remove_container(container.id, force=True, volumes=True)
+        except NotFound:
+            continue
+
+
 def _options(args: Args) -> RunOptions:
     from compose.oneoff import RunOptions, read_mount, read_port
 
@@ -147,6 +161,7 @@ def _options(args: Args) -> RunOptions:
         interactive=interactive,
         cap_add=tuple(args.many("cap-add")),
         cap_drop=tuple(args.many("cap-drop")),
+        auto_remove=args.flag("rm"),
     )
 
 

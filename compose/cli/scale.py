@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from compose.cli import signals
 from compose.cli.context import Context, print_plan
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
@@ -25,8 +24,7 @@ def run(context: Context, args: Args) -> int:
     with context.view("scale") as view, context.orchestrator(warm=True, view=view) as orchestrator:
         desired = orchestrator.desired(context.project(list(counts)))
         options = UpOptions(services=tuple(counts), scale=counts, no_deps=args.flag("no-deps"))
-        with signals.interruptible():
-            plan = orchestrator.up(desired, options)
+        plan = orchestrator.up(desired, options)
     if context.dry_run:
         print_plan(plan)
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from compose import labels
-from compose.cli import signals
 from compose.cli.context import Context, check_services, print_plan
 from compose.cli.options import Args, Command
 
@@ -22,8 +21,7 @@ def run(context: Context, args: Args) -> int:
         services = check_services(context, known, args.words)
         if args.words and not services:
             return 0
-        with signals.interruptible():
-            plan = orchestrator.start(project, services)
+        plan = orchestrator.start(project, services)
     if context.dry_run:
         print_plan(plan)
     return 0

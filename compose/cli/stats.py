@@ -48,7 +48,7 @@ _SHOWN = {
 
 def run(context: Context, args: Args) -> int:
     """Print a table; on a terminal it is drawn anew each second until Ctrl-C."""
-    with context.orchestrator() as orchestrator, signals.interruptible():
+    with context.orchestrator() as orchestrator:
         before: dict[str, Usage] = {}
         found = _found(context, orchestrator, args)
         _measure(orchestrator.engine, found, before)
@@ -63,8 +63,9 @@ def run(context: Context, args: Args) -> int:
                     return 0
                 before, pause_s = now, INTERVAL_S
                 found = _found(context, orchestrator, args)
-        except KeyboardInterrupt:
-            return 0 if not args.flag("no-stream") else 130
+        except signals.Interrupt as interrupt:
+            # Ctrl-C is how it ends.
+            return 0 if interrupt.exit_code == 130 and not args.flag("no-stream") else interrupt.exit_code
 
 
 def _found(context: Context, orchestrator: Orchestrator, args: Args) -> list[ContainerInfo]:

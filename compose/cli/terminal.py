@@ -9,9 +9,10 @@ import sys
 import termios
 import tty
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from compose.cli.signals import leave_terminal
 from engine.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -113,7 +114,11 @@ class _Pump:
             self._poll.unregister(fd)
             del self._outputs[fd]
             return
-        _write_all(self._outputs[fd], data)
+        try:
+            _write_all(self._outputs[fd], data)
+        except OSError:
+            if not leave_terminal():
+                raise
 
     def _take_stdin(self) -> None:
         try:
@@ -208,5 +213,6 @@ def _raw_terminal(session: ExecSession) -> Iterator[None]:
         tty.setraw(0, termios.TCSADRAIN)
         yield
     finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
         signal.signal(signal.SIGWINCH, handler)
+        with suppress(termios.error):  # it may have gone
+            termios.tcsetattr(0, termios.TCSADRAIN, before)

@@ -94,7 +94,7 @@ def run(context: Context, args: Args) -> int:
         is_attached = not any(args.flag(key) for key in ("detach", "wait", "no-start")) and not context.dry_run
         attachment = _attachment(orchestrator, project, desired, args)
         try:
-            with signals.interruptible():
+            with signals.raising_hangups():
                 plan = orchestrator.up(desired, plan_options(args), wait_timeout_s=timeout_of(args, "wait-timeout"))
                 view.close()
                 if context.dry_run or not plan:

@@ -7,7 +7,6 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from compose.cli import signals
 from compose.cli.context import Context, would
 from compose.cli.labelled import containers_of
 from compose.cli.options import Args, Command, Option
@@ -29,7 +28,7 @@ def run(context: Context, args: Args) -> int:
     """Print each end as it comes."""
     if not args.words:
         raise InvalidInput("wait needs a service", hint="for example: umiak wait migrate")
-    with context.view("wait") as view, context.orchestrator(view=view) as orchestrator, signals.interruptible():
+    with context.view("wait") as view, context.orchestrator(view=view) as orchestrator:
         project = context.project_name()
         found = containers_of(context, orchestrator, args.words)
         if not found:

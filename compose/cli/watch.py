@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 from compose.cli import signals
@@ -39,16 +40,21 @@ def run(context: Context, args: Args) -> int:
         if args.given("prune"):
             watcher.prune = args.flag("prune")
         if not args.flag("no-up") or context.dry_run:
-            with signals.interruptible():
-                plan = orchestrator.up(desired, UpOptions(services=tuple(args.words), build=True))
+            plan = orchestrator.up(desired, UpOptions(services=tuple(args.words), build=True))
         if context.dry_run:
             print_plan(plan)
             return 0
         view.close()
-        with signals.on_interrupt(watcher.stop), context.view("watch", quiet=quiet, lines=True) as lines:
+        numbers: list[int] = []
+
+        def stop(number: int) -> None:
+            numbers.append(number)
+            watcher.stop()
+
+        with signals.on_interrupt(stop), context.view("watch", quiet=quiet, lines=True) as lines:
             orchestrator.sink = lines.sink
             watcher.run()
-    return 130
+    return 128 + (numbers or [signal.SIGINT])[0]
 
 
 def make_watcher(orchestrator: Orchestrator, project: Project, desired: Desired, services: list[str]) -> Watcher:

@@ -8,7 +8,6 @@ import functools
 import hashlib
 import os
 import shutil
-import sqlite3
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -232,17 +231,11 @@ def full_disk_explained(what: str, directory: str) -> Iterator[None]:
     """Turn "no space left" into an error that names what was being written and how much is free."""
     try:
         yield
-    except (OSError, sqlite3.OperationalError) as error:
-        if not _is_full(error):
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         free = shutil.disk_usage(directory).free
         raise Unavailable(
             f"cannot unpack {what}: no space left in {directory} ({free / 1e6:.1f} MB free)",
             hint="free some space (`umiak image rm`), or set UMIAK_ROOT to a directory on a larger disk",
         ) from error
-
-
-def _is_full(error: OSError | sqlite3.OperationalError) -> bool:
-    if isinstance(error, sqlite3.OperationalError):
-        return error.sqlite_errorcode == sqlite3.SQLITE_FULL
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)

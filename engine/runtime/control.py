@@ -308,7 +308,7 @@ class Connection:
         self._outbox.clear()
 
     def close(self) -> None:
-        """End the connection. A process it started goes on."""
+        """End the connection. A process it started goes on; one on a terminal sees that hang up."""
         if self._socket.fileno() >= 0:
             self._container.loop.remove(self._socket.fileno())
             self._socket.close()
@@ -316,6 +316,10 @@ class Connection:
         attachment, self._attachment = self._attachment, None
         if attachment:
             attachment.close()
+        process, self._process = self._process, None
+        if process and process.console_fd is not None:
+            os.close(process.console_fd)
+            process.console_fd = None
         self._drop_outbox()
         self._closed(self)
 
