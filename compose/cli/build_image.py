@@ -56,7 +56,13 @@ COMMAND = Command(
         ),
         Option("--pull", help="Look for newer base images"),
         Option("--platform", metavar="PLATFORM", many=True, help="Platform to build for: this machine's own only"),
-        Option("-o", "--output", metavar="OUTPUT", help="Where to: DIR, or type=local|tar|oci|docker,dest=PATH"),
+        Option(
+            "-o",
+            "--output",
+            metavar="OUTPUT",
+            many=True,
+            help="Where to: DIR, or type=local|tar|oci|docker,dest=PATH; repeatable",
+        ),
         Option("--iidfile", metavar="FILE", help="Write the image's ID to a file"),
         Option("--check", help="Check the Dockerfile, and build nothing"),
         Option("--progress", metavar="TYPE", help="auto, tty, plain, json or quiet"),
@@ -149,7 +155,6 @@ def _request(args: Args, empty: str) -> BuildRequest:
         dockerfile = os.path.abspath(dockerfile)
     for tag in args.many("tag"):
         Reference.parse(tag)
-    output = args.text("output")
     return BuildRequest(
         context=empty if directory == "-" else directory,
         dockerfile=dockerfile,
@@ -169,7 +174,7 @@ def _request(args: Args, empty: str) -> BuildRequest:
         options=_step_options(args),
         cache_from=args.many("cache-from"),
         cache_to=args.many("cache-to"),
-        output=None if output is None else read_output(output),
+        outputs=tuple(map(read_output, args.many("output"))),
     )
 
 

@@ -151,6 +151,7 @@ class Args:
 
     def many(self, key: str) -> list[str]:
         """All values of an option that may be repeated."""
+        assert self._option(key).many, f"--{key} is not declared as one that may be repeated"
         return list(self._values.get(key, ()))
 
     def number(self, key: str) -> int | None:

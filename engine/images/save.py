@@ -1,4 +1,4 @@
-"""Images into one archive: what `docker load`, skopeo and podman read, or an OCI layout alone.
+"""Images into one archive or directory: what `docker load`, skopeo and podman read, or an OCI layout alone.
 
 The "docker" format is both at once, as Docker writes it since version 25: an OCI layout with a `manifest.json` beside it. In it layers
 are uncompressed, since old readers know no other; in the "oci" format all blobs and the manifest are as they are stored.
@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, BinaryIO
 
 from engine.errors import InvalidInput, NotFound
@@ -31,24 +32,46 @@ def save(store: ImageStore, references: Sequence[str], write: Write, *, format: 
 
     Raise NotFound before anything is written where one of them is missing.
     """
+    _check_format(format)
+    _save(store, _named(store, references).values(), _Tar(write), format)
+
+
+def save_built(store: ImageStore, image: Image, tags: Sequence[str], write: Write, *, format: str) -> None:
+    """Write one image as a tar, under names that the store need not know."""
+    _check_format(format)
+    _save(store, [(image, _familiar(tags))], _Tar(write), format)
+
+
+def save_directory(store: ImageStore, image: Image, tags: Sequence[str], directory: str, *, format: str) -> None:
+    """Write one image as a directory. Raise OSError where that cannot be."""
+    _check_format(format)
+    _save(store, [(image, _familiar(tags))], _Directory(directory), format)
+
+
+def _check_format(format: str) -> None:
     if format not in FORMATS:
         raise InvalidInput(f"cannot save images as {format!r}", hint=f"use one of: {', '.join(FORMATS)}")
-    images = _named(store, references)
-    archive = _Archive(write)
-    archive.add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
+
+
+def _familiar(tags: Sequence[str]) -> list[str]:
+    return [name for tag in tags if (name := Reference.parse(tag).familiar)]
+
+
+def _save(store: ImageStore, images: Iterable[tuple[Image, list[str]]], layout: _Layout, format: str) -> None:
+    layout.add("oci-layout", b'{"imageLayoutVersion":"1.0.0"}')
     manifests, docker = [], []
-    for image, names in images.values():
+    for image, names in images:
         if format == "oci":
-            descriptor = _add_stored(store, archive, image)
+            descriptor = _add_stored(store, layout, image)
         else:
-            descriptor, item = _add_plain(store, archive, image, names)
+            descriptor, item = _add_plain(store, layout, image, names)
             docker.append(item)
         manifests += _described(image, names, descriptor)
-    archive.add("index.json", to_json({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}))
+    layout.add("index.json", to_json({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": manifests}))
     if docker:
-        archive.add("manifest.json", to_json(docker))
-        archive.add("repositories", to_json(_repositories(docker)))
-    archive.end()
+        layout.add("manifest.json", to_json(docker))
+        layout.add("repositories", to_json(_repositories(docker)))
+    layout.end()
 
 
 def _named(store: ImageStore, references: Sequence[str]) -> dict[str, tuple[Image, list[str]]]:
@@ -63,11 +86,11 @@ def _named(store: ImageStore, references: Sequence[str]) -> dict[str, tuple[Imag
     return images
 
 
-def _add_stored(store: ImageStore, archive: _Archive, image: Image) -> dict[str, Any]:
+def _add_stored(store: ImageStore, layout: _Layout, image: Image) -> dict[str, Any]:
     manifest = store.manifest(image.id)
     for digest in (manifest.digest, image.id, *(layer.blob for layer in store.layer_refs(image))):
         with _blob(store, digest) as file:
-            archive.add_file(
+            layout.add_file(
                 _blob_name(digest), store.blobs.size_bytes(digest), iter(lambda: file.read(_CHUNK_BYTES), b"")
             )
     return {
@@ -78,18 +101,18 @@ def _add_stored(store: ImageStore, archive: _Archive, image: Image) -> dict[str,
 
 
 def _add_plain(
-    store: ImageStore, archive: _Archive, image: Image, names: Sequence[str]
+    store: ImageStore, layout: _Layout, image: Image, names: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Add an image with uncompressed layers; return its descriptor for index.json and its item for manifest.json."""
     layers: list[dict[str, Any]] = []
     for layer in store.layer_refs(image):
         size_bytes = layer.size_bytes or _measure(store, layer.blob)
         with _blob(store, layer.blob) as file:
-            archive.add_file(_blob_name(layer.diff_id), size_bytes, decompressed(file))
+            layout.add_file(_blob_name(layer.diff_id), size_bytes, decompressed(file))
         layers.append({"mediaType": LAYER_TYPE, "digest": layer.diff_id, "size": size_bytes})
     with _blob(store, image.id) as file:
         config = file.read()
-    archive.add(_blob_name(image.id), config)
+    layout.add(_blob_name(image.id), config)
     manifest = to_json(
         {
             "schemaVersion": 2,
@@ -99,7 +122,7 @@ def _add_plain(
         }
     )
     digest = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
-    archive.add(_blob_name(digest), manifest)
+    layout.add(_blob_name(digest), manifest)
     item = {
         "Config": _blob_name(image.id),
         "RepoTags": list(names) or None,
@@ -150,28 +173,48 @@ def _blob_name(digest: str) -> str:
     return f"blobs/sha256/{digest.removeprefix('sha256:')}"
 
 
-class _Archive:
-    """A tar that is being written. What several images share is in it once."""
+class _Layout(ABC):
+    """A layout that is being written. What several images share is in it once."""
 
-    def __init__(self, write: Write) -> None:
-        self._write = write
+    def __init__(self) -> None:
         self._names: set[str] = set()
 
     def add(self, name: str, data: bytes) -> None:
         self.add_file(name, len(data), [data])
 
-    def add_file(self, name: str, size_bytes: int, pieces: Iterator[bytes] | Sequence[bytes]) -> None:
+    def add_file(self, name: str, size_bytes: int, pieces: Iterable[bytes]) -> None:
+        """Add a file of just this size. Raise NotFound where the pieces are more or fewer."""
         if name in self._names:
             return
         self._names.add(name)
+        written = 0
+        with self.file(name, size_bytes) as write:
+            for piece in pieces:
+                written += len(piece)
+                write(piece)
+            if written != size_bytes:
+                raise NotFound(f"{name} in the image store is damaged", hint="remove the image and load it again")
+
+    @abstractmethod
+    def file(self, name: str, size_bytes: int) -> AbstractContextManager[Write]:
+        """Where to write the content of one file."""
+
+    def end(self) -> None:  # noqa: B027
+        """Say that all is in it."""
+
+
+class _Tar(_Layout):
+    """A tar."""
+
+    def __init__(self, write: Write) -> None:
+        super().__init__()
+        self._write = write
+
+    @contextmanager
+    def file(self, name: str, size_bytes: int) -> Iterator[Write]:
         self._add_directories(name)
         self._write(header(Entry(os.fsencode(name), b"0", size_bytes)))
-        written = 0
-        for piece in pieces:
-            written += len(piece)
-            self._write(piece)
-        if written != size_bytes:
-            raise NotFound(f"{name} in the image store is damaged", hint="remove the image and load it again")
+        yield self._write
         self._write(bytes(-size_bytes % BLOCK_BYTES))
 
     def _add_directories(self, name: str) -> None:
@@ -185,3 +228,18 @@ class _Archive:
 
     def end(self) -> None:
         self._write(bytes(2 * BLOCK_BYTES))
+
+
+class _Directory(_Layout):
+    """A directory, made if it is missing."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__()
+        self._path = path
+
+    @contextmanager
+    def file(self, name: str, size_bytes: int) -> Iterator[Write]:  # noqa: ARG002
+        path = os.path.join(self._path, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            yield file.write

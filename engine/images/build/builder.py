@@ -38,6 +38,7 @@ from engine.types import Image
 if TYPE_CHECKING:
     from engine.images.build.cacheio import CachePlace
     from engine.images.build.lint import Finding
+    from engine.images.build.outputs import Output
     from engine.images.store import ImageStore
     from engine.ports import BuildRunner
 
@@ -286,22 +287,24 @@ def _delivered(
     extra: Mapping[str, Any],
 ) -> Image:
     """Record the image, and write it where the caller wants it. Only an image that stays in the store gets its names there."""
-    output = request.output
-    if output is None or output.is_image:
-        return _record(store, cache, stage, built, request.tags, request.labels, epoch, extra)
-    image = _record(store, cache, stage, built, (), request.labels, epoch, extra)
-    if not image.tags:
+    stays = not request.outputs or any(output.is_image for output in request.outputs)
+    image = _record(store, cache, stage, built, request.tags if stays else (), request.labels, epoch, extra)
+    if not stays and not image.tags:
         cache.keep(image.id)
-    if output.kind in ("local", "tar"):
-        from engine.images.build.outputs import write_files
-
-        with workspace(os.path.join(store.paths.root, "build"), []) as space:
-            write_files(output, store.layer_dirs(image), space.empty)
-    else:
-        from engine.images.build.outputs import write_image
-
-        write_image(output, store, image, request.tags)
+    for output in request.outputs:
+        if not output.is_image:
+            _write(store, image, output, request.tags)
     return image
+
+
+def _write(store: ImageStore, image: Image, output: Output, tags: Sequence[str]) -> None:
+    from engine.images.build.outputs import write_files, write_image
+
+    if output.kind not in ("local", "tar"):
+        write_image(output, store, image, tags)
+        return
+    with workspace(os.path.join(store.paths.root, "build"), []) as space:
+        write_files(output, store.layer_dirs(image), space.empty)
 
 
 def _record(

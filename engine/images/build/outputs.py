@@ -32,7 +32,7 @@ class Output:
 
     @property
     def is_image(self) -> bool:
-        """Whether the result stays in the store, as without any output."""
+        """Whether the result goes into the store, as without any output."""
         return self.kind == "image" or (self.kind == "docker" and not self.destination)
 
 
@@ -43,11 +43,13 @@ def read_output(text: str) -> Output:
     words = dict(word.partition("=")[::2] for word in text.split(","))
     kind = words.get("type", "")
     if kind == "registry" or words.get("push") == "true":
-        raise Unsupported(f'the output "{text}" is not supported', hint="build with a tag, then `umiak push` it")
+        raise Unsupported(f'the output "{text}" is not supported', hint="build with a tag, then `umiak image push` it")
     if kind not in KINDS:
         raise InvalidInput(f'cannot read "{text}" as an output', hint=f"type is one of {', '.join(KINDS)}")
     destination = words.get("dest") or words.get("destination") or ""
-    if not destination and kind in ("local", "tar", "oci"):
+    if not destination and kind in ("tar", "oci"):
+        destination = STANDARD_OUTPUT
+    if not destination and kind == "local":
         raise InvalidInput(f'the output "{text}" has no destination', hint=f"write type={kind},dest=path")
     if destination not in ("", STANDARD_OUTPUT):
         destination = os.path.abspath(destination)
@@ -67,17 +69,17 @@ def write_files(output: Output, layer_dirs: Sequence[str], scratch: str) -> None
 
 
 def write_image(output: Output, store: ImageStore, image: Image, tags: Sequence[str]) -> None:
-    """Write an image as an OCI layout, in which `docker load` finds its way too."""
-    from engine.images.build.layout import write_layout, write_layout_tar
+    """Write an image as a tar or, not packed, as a directory: an OCI layout, of kind "docker" one that `docker load` reads too."""
+    from engine.images.save import save_built, save_directory
 
-    if not output.is_packed:
-        try:
-            write_layout(store, image, tags, output.destination)
-        except OSError as error:
-            raise explained(error, f"cannot write to {output.destination}") from error
+    if output.is_packed:
+        with _opened(output.destination) as file:
+            save_built(store, image, tags, file.write, format=output.kind)
         return
-    with _opened(output.destination) as file:
-        write_layout_tar(store, image, tags, file)
+    try:
+        save_directory(store, image, tags, output.destination, format=output.kind)
+    except OSError as error:
+        raise explained(error, f"cannot write to {output.destination}") from error
 
 
 def _write_directory(tree: Tree, destination: str) -> None:
@@ -98,6 +100,10 @@ def _write_directory(tree: Tree, destination: str) -> None:
 def _opened(destination: str) -> Iterator[BinaryIO]:
     """A file that appears when it is whole, or standard output."""
     if destination == STANDARD_OUTPUT:
+        if sys.stdout.isatty():
+            raise InvalidInput(
+                "an archive is not written to a terminal", hint="redirect it, or give the output a dest="
+            )
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return

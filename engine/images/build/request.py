@@ -44,7 +44,8 @@ class BuildRequest:
     """How RUN steps run unless they say otherwise."""
     cache_from: Sequence[str] = ()
     cache_to: Sequence[str] = ()
-    output: Output | None = None
+    outputs: Sequence[Output] = ()
+    """Where the result goes; none: into the store."""
     session: Session = field(default_factory=Session)
     """Shared by builds of one command, so that a step that several of them have is carried out once."""
     cancellation: Cancellation = field(default_factory=Cancellation)

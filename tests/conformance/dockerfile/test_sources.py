@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import os
 import subprocess
 import tarfile
@@ -178,9 +179,9 @@ def test_an_archive_on_a_server_is_a_context(workshop: Workshop, server: Server)
 def test_an_output_of_files(workshop: Workshop, tmp_path: Path) -> None:
     workshop.write("a", "A", 0o640)
     text = "FROM scratch\nCOPY --chown=3:4 a /d/a"
-    workshop.build(text, output=read_output(f"type=local,dest={tmp_path}/out"))
+    workshop.build(text, outputs=[read_output(f"type=local,dest={tmp_path}/out")])
     assert (tmp_path / "out/d/a").read_text() == "A"
-    workshop.build(text, output=read_output(f"type=tar,dest={tmp_path}/out.tar"))
+    workshop.build(text, outputs=[read_output(f"type=tar,dest={tmp_path}/out.tar")])
     with tarfile.open(tmp_path / "out.tar") as tar:
         member = tar.getmember("d/a")
         assert (member.mode, member.uid, member.gid) == (0o640, 3, 4)
@@ -191,13 +192,34 @@ def test_an_output_of_files(workshop: Workshop, tmp_path: Path) -> None:
 def test_an_output_of_an_image_is_read_by_others(workshop: Workshop, tmp_path: Path, kind: str, transport: str) -> None:
     workshop.write("a")
     workshop.build(
-        "FROM scratch\nCOPY a /a\nUSER me", output=read_output(f"type={kind},dest={tmp_path}/o.tar"), tags=["app:1"]
+        "FROM scratch\nCOPY a /a\nUSER me", outputs=[read_output(f"type={kind},dest={tmp_path}/o.tar")], tags=["app:1"]
     )
     shown = subprocess.run(
         ["skopeo", "inspect", "--config", f"{transport}:{tmp_path}/o.tar"], check=True, capture_output=True, text=True
     )
     assert '"User":"me"' in shown.stdout.replace(" ", "")
     assert [image.tags for image in workshop.store.all()] == [("busybox:latest",)]
+
+
+@pytest.mark.needs("skopeo")
+def test_several_outputs_of_one_build(workshop: Workshop, tmp_path: Path) -> None:
+    workshop.write("a", "A")
+    words = [
+        f"type=oci,tar=false,dest={tmp_path}/layout",
+        f"type=docker,dest={tmp_path}/o.tar",
+        f"{tmp_path}/files",
+        "type=image",
+    ]
+    image = workshop.build("FROM scratch\nCOPY a /a", outputs=list(map(read_output, words)), tags=["app:1"])
+    assert (tmp_path / "files/a").read_text() == "A"
+    assert workshop.store.resolve("app:1").id == image.id
+    digests = [
+        json.loads(subprocess.run(["skopeo", "inspect", "--raw", name], check=True, capture_output=True).stdout)[
+            "config"
+        ]["digest"]
+        for name in (f"oci:{tmp_path}/layout:1", f"docker-archive:{tmp_path}/o.tar:app:1")
+    ]
+    assert digests == [image.id] * 2
 
 
 def test_what_two_builds_of_one_command_share_runs_once(workshop: Workshop) -> None:
