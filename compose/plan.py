@@ -290,6 +290,16 @@ class Operation:
         return type(self.action).__name__
 
     @property
+    def subject(self) -> str:
+        """The name of the container, network, volume or image that it acts on; "" where it acts on none."""
+        action: Any = self.action
+        if isinstance(action, (CreateNetwork, CreateVolume, CreateContainer)):
+            return action.spec.name
+        if isinstance(action, BuildImage):
+            return action.build.reference
+        return getattr(action, "name", getattr(action, "reference", ""))
+
+    @property
     def service(self) -> str:
         """The service it is about, or ""."""
         parts = self.resource.split(":")
@@ -345,6 +355,7 @@ class Plan:
                     "after": list(operation.after),
                     "resource": operation.resource,
                     "action": operation.kind,
+                    "name": operation.subject,
                     "cause": operation.cause,
                     "changes": [{"field": c.field, "before": c.before, "after": c.after} for c in operation.changes],
                 }

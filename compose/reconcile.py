@@ -138,9 +138,11 @@ class _Planner:
             if self._add_pull(service, missing):
                 continue
             if service.build and not self.options.no_build:
-                wanted = self.options.build or service.pull_policy == "build"
-                if missing or wanted:
-                    builds[service.name] = "not found" if missing else "asked for with --build"
+                asked = "asked for with --build" if self.options.build else "pull policy build"
+                if missing:
+                    builds[service.name] = "not found"
+                elif self.options.build or service.pull_policy == "build":
+                    builds[service.name] = f"{asked}; containers are recreated where the image becomes another one"
             elif missing and not self._is_built_by_another(service):
                 raise self._missing_image(service)
         if builds:

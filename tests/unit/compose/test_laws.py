@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,17 @@ from compose.plan import CreateContainer, StartContainer
 from tests.unit.compose.stack import FakeStack
 
 NAMES = ("a", "b", "c", "d")
+CALLS = {
+    "CreateContainer": "create",
+    "StartContainer": "start",
+    "StopContainer": "stop",
+    "RemoveContainer": "remove",
+    "RenameContainer": "rename",
+    "CreateNetwork": "create network",
+    "RemoveNetwork": "remove network",
+    "CreateVolume": "create volume",
+}
+"""What the engine is asked for each operation; waits ask nothing of it."""
 CONDITIONS = ("service_started", "service_healthy", "service_completed_successfully")
 
 
@@ -68,6 +80,24 @@ def test_reconciling_after_applying_a_plan_gives_an_empty_plan(
         stack.down(volumes=True)
         named = [volume for volume in stack.engine.volumes() if not volume.anonymous]
         assert (stack.states(), stack.engine.networks(), named) == ({}, [], [])
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(services(), services(), st.booleans(), st.booleans())
+def test_what_a_plan_prints_is_what_up_does(
+    first: dict[str, Any], second: dict[str, Any], internal: bool, force: bool
+) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        stack = FakeStack(Path(directory))
+        for made, is_internal in ((first, False), (second, internal)):
+            stack.engine.programs = programs(made)
+            planned = stack.write(as_file(made, is_internal)).plan(remove_orphans=True, force_recreate=force)
+            done = stack.up(remove_orphans=True, force_recreate=force)
+            assert str(planned) == str(done)
+            called = [f"{CALLS[o.kind]} {o.subject}" for o in planned if o.kind in CALLS]
+            assert Counter(called) == Counter(
+                call.rsplit(" ", call.startswith("rename"))[0] for call in stack.engine.calls
+            )
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
