@@ -5,11 +5,16 @@ The loader hands over canonical text; the types here read numbers, sizes and mod
 
 from __future__ import annotations
 
+import math
+import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from compose.model.units import MAX_INT64, parse_bytes, to_bool
+from compose.model.units import MAX_INT64, parse_bytes, parse_float, single_precision, to_bool
+
+_DECIMAL = re.compile(r"[-+]?[0-9]+")
+_OCTAL = re.compile(r"[-+]?[0-7]+")
 
 
 def _read_bool(value: Any) -> Any:
@@ -18,14 +23,14 @@ def _read_bool(value: Any) -> Any:
 
 def _read_int(value: Any) -> Any:
     if isinstance(value, float):
-        return int(value)
+        return _from_float(value)
     if isinstance(value, (str, bool)):
         raise ValueError(f'"{value}" is not an integer')
     return value
 
 
 def _read_any_int(value: Any) -> Any:
-    return int(value) if isinstance(value, str) and value.lstrip("-").isdecimal() else _read_int(value)
+    return int(value) if isinstance(value, str) and _DECIMAL.fullmatch(value) else _read_int(value)
 
 
 def _read_whole(value: Any) -> Any:
@@ -35,29 +40,28 @@ def _read_whole(value: Any) -> Any:
 
 
 def _read_float(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return float(value)
-    except ValueError:
-        raise ValueError(f'"{value}" is not a number') from None
+    number = parse_float(value) if isinstance(value, str) else value
+    return single_precision(number) if isinstance(number, (int, float)) and not isinstance(number, bool) else number
 
 
 def _read_bytes(value: Any) -> Any:
     if isinstance(value, str):
         return parse_bytes(value)
-    if isinstance(value, float):
-        return int(value)
-    return value
+    return _from_float(value) if isinstance(value, float) else value
+
+
+def _from_float(value: float) -> int:
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not a number")
+    return int(value)
 
 
 def _read_mode(value: Any) -> Any:
     if not isinstance(value, str):
-        return _read_int(value)
-    try:
-        return int(value.removeprefix("0o"), 8)
-    except ValueError:
-        raise ValueError(f'"{value}" is not an octal mode such as "0440"') from None
+        return _read_whole(value)
+    if not _OCTAL.fullmatch(value):
+        raise ValueError(f'"{value}" is not an octal mode such as "0440"')
+    return int(value, 8)
 
 
 Bool = Annotated[bool, BeforeValidator(_read_bool)]
@@ -71,7 +75,7 @@ WholeInt = Annotated[int, BeforeValidator(_read_whole)]
 Count = Annotated[int, BeforeValidator(_read_int), Field(ge=0, le=(1 << 64) - 1)]
 """A number that is not negative."""
 Float = Annotated[float, BeforeValidator(_read_float)]
-"""A number that may have a fraction."""
+"""A number that may have a fraction, in single precision."""
 Bytes = Annotated[int, BeforeValidator(_read_bytes)]
 """A size in bytes; `config` prints it as a decimal string."""
 FileMode = Annotated[int, BeforeValidator(_read_mode)]

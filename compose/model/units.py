@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import struct
 from typing import Any
 
 NANOSECONDS = {
@@ -17,8 +19,10 @@ NANOSECONDS = {
 }
 NANOSECONDS |= {"d": 24 * NANOSECONDS["h"], "w": 7 * 24 * NANOSECONDS["h"]}
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)([a-zµμ]+)")
-_SIZE = re.compile(r"((?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?) ?(?:([kmgtpKMGTP])(?:[iI]?[bB])?|[bB])?")
+_SIZE = re.compile(r"(.*[0-9.]) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
 _FACTOR = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40, "p": 1 << 50}
+_HEXADECIMAL = re.compile(r"[-+]?0[xX][0-9a-fA-F_.]+[pP]")
+_MAX_FLOAT32 = 3.4028234e38
 MAX_INT64 = (1 << 63) - 1
 
 
@@ -93,12 +97,34 @@ def format_duration(nanoseconds: int) -> str:
 def parse_bytes(text: str) -> int:
     """Read a size such as `512m`, `1.5 GiB` or `1024`, in powers of 1024; raise ValueError for anything else."""
     match = _SIZE.fullmatch(text)
-    if not match:
+    try:
+        number = parse_float(match[1]) if match else -1
+    except ValueError:
+        number = -1
+    if not match or number < 0:
         raise ValueError(f"cannot read {text!r} as a size in bytes")
-    from fractions import Fraction
-
-    value = int(Fraction(match[1].rstrip(".")) * _FACTOR[(match[2] or "").lower()])
+    value = int(number * _FACTOR[(match[2] or "").lower()])  # a float's precision, as Docker has it
     return value if value <= MAX_INT64 else -MAX_INT64 - 1  # as Docker has it: the engine refuses a negative size
+
+
+def parse_float(text: str) -> float:
+    """Read a number as Go does: no blanks, `1_000`, `1e-3` and `0x1p4` included; raise ValueError for anything not finite."""
+    try:
+        number = float.fromhex(text) if _HEXADECIMAL.match(text) else float(text if text == text.strip() else "")
+    except (ValueError, OverflowError):
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f'"{text}" is not a number')
+    return number
+
+
+def single_precision(number: float) -> float:
+    """The number that 32 bits hold, in the fewest digits that tell it from its neighbours: Docker's shares and ratios."""
+    if not math.isfinite(number) or abs(number) > _MAX_FLOAT32:
+        raise ValueError(f"{number} is not a number that can be used")
+    stored = struct.pack("f", number)
+    short = (float(f"{number:.{digits}g}") for digits in range(1, 10))
+    return next(candidate for candidate in short if struct.pack("f", candidate) == stored)
 
 
 def to_bool(text: str) -> bool:

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import ipaddress
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from compose.errors import ComposeError, Place, Warning, dotted
 from compose.spec import shellwords
 from compose.spec.document import RESET, Map, Seq, Texts, format_scalar
+from compose.spec.grammar import DEVICE_FIELDS
 
 Path = tuple[str | int, ...]
 Transform = Callable[["Canonicalizer", Any, Path, "Place | None"], Any]
@@ -127,7 +128,7 @@ def _text(context: Canonicalizer, node: Any, path: Path, place: Place | None) ->
 def _non_empty(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
     listed = _strings(context, node, path, place)
     kept = [(item, at) for item, at in listed.items_at() if item not in (None, "")]
-    return Seq([item for item, _ in kept], listed.place, [at for _, at in kept])
+    return unique(Seq([item for item, _ in kept], listed.place, [at for _, at in kept]), name_key)
 
 
 def _key_values(empty: str | None) -> Transform:
@@ -157,10 +158,21 @@ def _key_values(empty: str | None) -> Transform:
     return transform
 
 
+def _storage_options(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    for key, value in node.items():
+        if isinstance(value, (bool, float)):
+            raise Unreadable(f"{key} must be a string", f'quote it: "{format_scalar(value)}"')
+    return _key_values("")(context, node, path, place)
+
+
 def _contexts(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
     for item in node if isinstance(node, Seq) else ():
         if "=" not in item:
             raise Unreadable(f'"{item}" has no value', "write NAME=PATH")
+    for name, value in node.items() if isinstance(node, Map) else ():
+        if not isinstance(value, str) and value is not RESET:
+            given = format_scalar(value) or "nothing"
+            raise Unreadable(f'the context "{name}" is a path or a URL, not {given}', "write NAME: PATH")
     return _key_values("")(context, node, path, place)
 
 
@@ -175,7 +187,7 @@ def _names(context: Canonicalizer, node: Any, path: Path, place: Place | None) -
 
 
 def _service_networks(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
-    rule = {"*": {"driver_opts": _key_values("")}}
+    rule = {"*": {"driver_opts": _key_values(""), "aliases": _unique_texts, "link_local_ips": _unique_texts}}
     return context.apply(_names(context, node, path, place), rule, path, place)
 
 
@@ -232,26 +244,25 @@ def _env_file(context: Canonicalizer, node: Any, path: Path, place: Place | None
 def _extra_hosts(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
     result = Map(place=getattr(node, "place", place))
 
-    def add(host: str, address: str, at: Place | None) -> None:
-        if address.startswith("[") and address.endswith("]"):
-            address = address[1:-1]
-        addresses = result.setdefault(host, Seq(place=at))
-        if address not in addresses:
-            addresses.add(address, at)
+    def add(host: str, addresses: Iterable[Any], at: Place | None) -> None:
+        if not host or ":" in host or "=" in host:
+            raise Unreadable(f'"{host}" is not a host name', 'write "name=192.0.2.1"')
+        known = result.setdefault(host, Seq(place=at))
+        for address in map(format_scalar, addresses):
+            bracketed = len(address) > 2 and address.startswith("[") and address.endswith("]")
+            known.add(address[1:-1] if bracketed else address, at)
         result.at.setdefault(host, (at, at))
 
     if isinstance(node, Map):
         for host, value in node.items():
-            for address in value if isinstance(value, Seq) else [value]:
-                add(host, address, node.value_place(host))
+            add(host, value if isinstance(value, Seq) else [value], node.value_place(host))
         return result
     for index, (item, at) in enumerate(node.items_at()):
-        separator = "=" if "=" in item else ":"
-        host, found, address = item.partition(separator)
-        if not found or not address:
+        host, found, addresses = item.partition("=" if "=" in item else ":")
+        if not found:
             context.fail(f'no address for the host "{host}"', (*path, index), at, item, f'write "{host}=192.0.2.1"')
         else:
-            add(host, address, at)
+            add(host, addresses.split(","), at)
     return result
 
 
@@ -266,13 +277,18 @@ def _port_range(text: str, kind: str) -> tuple[int, int]:
 
 
 def _host_address(text: str) -> str:
-    address = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    return _address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
+
+
+def _address(text: str) -> str:
     try:
-        if address:
-            ipaddress.ip_address(address)
+        if text and "%" in text:
+            raise ValueError("an address with a zone")
+        if text:
+            ipaddress.ip_address(text)
     except ValueError:
-        raise Unreadable(f'"{address}" is not an IP address', "a published port binds to an IP, not a name") from None
-    return address
+        raise Unreadable(f'"{text}" is not an IP address', "a published port binds to an IP, not a name") from None
+    return text
 
 
 def parse_port(spec: str) -> list[dict[str, Any]]:
@@ -281,7 +297,7 @@ def parse_port(spec: str) -> list[dict[str, Any]]:
     host = head.pop() if head else ""
     address = _host_address(":".join(head))
     container, _, protocol = container.partition("/")
-    protocol = (protocol.split("/")[0] or "tcp").lower()
+    protocol = (protocol or "tcp").lower()
     if not container:
         raise Unreadable(f'cannot read "{spec}" as a port: no container port', 'for example "8080:80"')
     if protocol not in ("tcp", "udp", "sctp"):
@@ -326,7 +342,7 @@ def _port(context: Canonicalizer, node: Any, path: Path, place: Place | None) ->
         port["published"] = format_scalar(port["published"])
     if not port.get("target"):
         raise Unreadable("a port needs a target", "target: is the port in the container")
-    if "host_ip" in port and not _host_address(port["host_ip"]):
+    if "host_ip" in port and not _address(port["host_ip"]):
         raise Unreadable("host_ip is empty", "leave it out to bind to all addresses")
     return port
 
@@ -440,7 +456,8 @@ def _device(context: Canonicalizer, node: Any, path: Path, place: Place | None) 
     if len(parts) > 3:
         raise Unreadable(f'cannot read "{node}" as a device', "use source:, target: and permissions:")
     permissions = parts[2] if len(parts) == 3 else "rwm"
-    return Map({"source": parts[0], "target": parts[min(1, len(parts) - 1)], "permissions": permissions}, place)
+    target = parts[1] if len(parts) > 1 and parts[1] else parts[0]
+    return Map({"source": parts[0], "target": target, "permissions": permissions}, place)
 
 
 def _devices(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
@@ -452,7 +469,8 @@ def _device_request(context: Canonicalizer, node: Any, path: Path, place: Place 
         return node
     if "count" in node and "device_ids" in node:
         raise Unreadable('"count" and "device_ids" exclude each other')
-    request = node.clone()
+    request = node.like()  # what is unknown is ignored in gpus, and was an error elsewhere
+    request.update({key: value for key, value in node.items() if key in DEVICE_FIELDS or key.startswith("x-")})
     if request.get("count") == "all":
         request["count"] = -1
     elif isinstance(request.get("count"), str) and request["count"].lstrip("-").isdigit():
@@ -625,7 +643,7 @@ _SERVICE: dict[str, Any] = {
     "profiles": _unique_texts,
     "provider": {"options": _option_lists},
     "secrets": _file_references("/run/secrets"),
-    "storage_opt": _key_values(""),
+    "storage_opt": _storage_options,
     "sysctls": _key_values(""),
     "tmpfs": _unique_texts,
     "volumes": _volumes,

@@ -135,6 +135,10 @@ class Consistency:
                 message = f'service "{name}" declares unknown service "{target}" as additional contexts {key}'
                 path: Path = ("services", name, "build", "additional_contexts", key)
                 self._add("E040", message, path, suggestion=closest(target, self._services))
+            elif target != str(value) and self._services[target].get("build") is None:
+                message = f'service "{name}" declares non-buildable service "{target}" as additional contexts {key}'
+                path = ("services", name, "build", "additional_contexts", key)
+                self._add("E040", message, path, f"give {target} a build section")
 
     def _check_dependencies(self, name: str, service: Map) -> None:
         for reference, dependency in (service.get("depends_on") or Map()).items():
@@ -251,7 +255,7 @@ class Consistency:
         if not volume.get("external"):
             return
         for key in ("driver", "driver_opts", "labels"):
-            if volume.get(key):
+            if key in volume:
                 message = f'volumes.{name}: conflicting parameters "external" and "{key}" specified'
                 self._add(
                     "E041", message, ("volumes", name, key), "an external volume exists already; only name: applies"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from compose.errors import Warning
+from compose.errors import ComposeError, Warning
+from compose.model.units import to_bool
 from compose.spec import dotenv
 from compose.spec.document import Map, Seq
 
@@ -125,7 +126,8 @@ def _implicit_dependencies(service: Map) -> None:
     """`links`, `volumes_from` and shared namespaces make a service depend on another."""
     found: list[tuple[str, bool, Any]] = []
     for link in service.get("links") or ():
-        found.append((link.split(":")[0], True, service.key_place("links")))
+        name, _, alias = link.partition(":")
+        found.append((link if ":" in alias else name, True, service.key_place("links")))
     for key in _NAMESPACES:
         value = service.get(key)
         if isinstance(value, str) and value.startswith("service:"):
@@ -171,7 +173,7 @@ def resolve_environment(service: Map, environment: Mapping[str, str], warnings: 
     if isinstance(labels, Seq):
         merged = (result.get("labels") or Map()).like()
         for path, at in labels.items_at():
-            merged.update(_label_file(path, at, environment, warnings))
+            merged.update(dotenv.read(path, merged, at=at, warnings=warnings))
         merged.update(result.get("labels") or {})
         result["labels"] = merged
     return result
@@ -181,11 +183,15 @@ def _env_file(entry: Map, at: Any, environment: Mapping[str, str], warnings: lis
     import os
 
     path = entry["path"]
-    required = entry.get("required", True)
-    if required in (False, "false") and not os.path.exists(path):
+    if not _is_required(entry) and not os.path.exists(path):
         return {}
-    return dotenv.read(path, environment, raw=entry.get("format") == "raw", at=at, warnings=warnings)
+    form = entry.get("format") or ""
+    if form not in ("", "raw"):
+        hint = "leave it out, or write raw for Docker's own grammar"
+        raise ComposeError("E013", f'unsupported env_file format "{form}"', at=entry.value_place("format"), hint=hint)
+    return dotenv.read(path, environment, raw=form == "raw", at=at, warnings=warnings)
 
 
-def _label_file(path: str, at: Any, environment: Mapping[str, str], warnings: list[Warning]) -> dict[str, str]:
-    return dotenv.read(path, environment, at=at, warnings=warnings)
+def _is_required(entry: Map) -> bool:
+    required = entry.get("required", True)
+    return to_bool(required) if isinstance(required, str) else required is not False

@@ -41,6 +41,17 @@ class Timestamp(str):
 
     __slots__ = ()
 
+    def as_rfc3339(self) -> Timestamp:
+        """The date as Go prints it, with the time and its zone."""
+        date, _, time = self.replace("t", " ").replace("T", " ").partition(" ")
+        year, month, day = date.split("-")
+        zone = re.search(r"[-+]\d\d:\d\d$", time)
+        clock, dot, fraction = time.removesuffix("Z").removesuffix(zone[0] if zone else "Z").partition(".")
+        hour, minute, second = clock.split(":") if clock else ("0", "0", "0")
+        text = f"{year}-{month:0>2}-{day:0>2}T{hour:0>2}:{minute:0>2}:{second:0>2}"
+        fraction = (dot + fraction).rstrip("0").rstrip(".")
+        return Timestamp(f"{text}{fraction}{zone[0] if zone else 'Z'}")
+
 
 class Reset:
     """The value of a key tagged `!reset`: the key is deleted from what came before."""

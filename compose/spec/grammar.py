@@ -16,7 +16,8 @@ class Shape:
     """What one node may be.
 
     `types` are those of JSON. A mapping has `fields` by name, or free keys that match `keys`, with `values`; a
-    sequence has `items`. `accepts_extensions` allows keys that start with `x-`.
+    sequence has `items`. `accepts_extensions` allows keys that start with `x-`, `is_lenient` any: Docker ignores unknown keys
+    there, so they are worth a warning only.
     """
 
     types: tuple[str, ...]
@@ -32,6 +33,7 @@ class Shape:
     maximum: int | None = None
     accepts_extensions: bool = False
     is_open: bool = False
+    is_lenient: bool = False
     example: str | None = field(default=None, compare=False)
 
     def __or__(self, other: Shape) -> Shape:
@@ -51,6 +53,7 @@ class Shape:
             maximum=a.maximum if a.maximum is not None else b.maximum,
             accepts_extensions=a.accepts_extensions or b.accepts_extensions,
             is_open=a.is_open or b.is_open,
+            is_lenient=a.is_lenient or b.is_lenient,
             example=a.example or b.example,
         )
 
@@ -75,9 +78,9 @@ def mapping(values: Shape, keys: str = ".+") -> Shape:
     return Shape(("object",), keys=re.compile(keys), values=values)
 
 
-def record(fields: dict[str, Shape], *required: str, plain: bool = False) -> Shape:
-    """A mapping with named keys; `plain` ones take no `x-` keys."""
-    return Shape(("object",), fields=fields, required=required, accepts_extensions=not plain)
+def record(fields: dict[str, Shape], *required: str, plain: bool = False, lenient: bool = False) -> Shape:
+    """A mapping with named keys; `plain` ones take no `x-` keys, in `lenient` ones unknown keys are ignored."""
+    return Shape(("object",), fields=fields, required=required, accepts_extensions=not plain, is_lenient=lenient)
 
 
 STRING = scalar("string")
@@ -96,8 +99,9 @@ STRING_OR_LIST = STRING | STRINGS
 LIST_OR_MAP = mapping(SCALAR) | STRINGS
 COMMAND = NULL | STRING | sequence(STRING)
 OPTIONS = mapping(scalar("string", "number"))
-EXTRA_HOSTS = mapping(STRING | sequence(STRING)) | STRINGS
+EXTRA_HOSTS = mapping(STRING | sequence(STRING)) | DISTINCT
 EXTERNAL = BOOL | record({"name": STRING})
+LOOSE_EXTERNAL = BOOL | record({"name": STRING}, lenient=True)
 ULIMITS = mapping(INTEGER | record({"hard": INTEGER, "soft": INTEGER}, "soft", "hard"))
 
 FILE_MOUNTS = sequence(
@@ -340,10 +344,10 @@ SERVICE = record(
         "env_file": ENV_FILE,
         "environment": LIST_OR_MAP,
         "expose": sequence(scalar("string", "number")),
-        "extends": STRING | record({"service": STRING, "file": STRING}, "service", plain=True),
+        "extends": STRING | record({"service": STRING, "file": STRING}, "service", lenient=True),
         "external_links": DISTINCT,
         "extra_hosts": EXTRA_HOSTS,
-        "gpus": one_of("all") | sequence(record(DEVICE_FIELDS)),
+        "gpus": one_of("all") | sequence(record(DEVICE_FIELDS, lenient=True)),
         "group_add": sequence(scalar("string", "number"), unique=True),
         "healthcheck": HEALTHCHECK,
         "hostname": STRING,
@@ -446,7 +450,7 @@ SECRET = record(
         "name": STRING,
         "environment": STRING,
         "file": STRING,
-        "external": EXTERNAL,
+        "external": LOOSE_EXTERNAL,
         "labels": LIST_OR_MAP,
         "driver": STRING,
         "driver_opts": OPTIONS,
@@ -460,7 +464,7 @@ CONFIG = record(
         "content": STRING,
         "environment": STRING,
         "file": STRING,
-        "external": EXTERNAL,
+        "external": LOOSE_EXTERNAL,
         "labels": LIST_OR_MAP,
         "template_driver": STRING,
     }
@@ -470,13 +474,20 @@ MODEL = record(
     {"name": STRING, "model": STRING, "context_size": scalar("integer"), "runtime_flags": sequence(STRING)}, "model"
 )
 
-INCLUDE = STRING | record({"path": STRING_OR_LIST, "env_file": STRING_OR_LIST, "project_directory": STRING}, plain=True)
+INCLUDE = (
+    NULL
+    | STRING
+    | record(
+        {"path": NULL | STRING_OR_LIST, "env_file": NULL | STRING_OR_LIST, "project_directory": NULL | STRING},
+        lenient=True,
+    )
+)
 
 PROJECT = record(
     {
         "version": STRING,
         "name": STRING,
-        "include": sequence(INCLUDE),
+        "include": NULL | sequence(INCLUDE),
         "services": mapping(SERVICE, NAME),
         "networks": mapping(NETWORK),
         "volumes": mapping(VOLUME, NAME),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from compose.errors import ComposeError, Place, display_path
+from compose.errors import ComposeError, Place, Warning, display_path
 from compose.spec import dotenv, paths
 from compose.spec.document import Map, Seq
 
@@ -32,11 +32,12 @@ def includes(
     if not isinstance(entries, Seq):
         return
     for entry, at in entries.items_at():
-        yield _include(entry, at, working_dir, environment, including, reader)
+        if (include := _include(entry, at, working_dir, environment, including, reader)) is not None:
+            yield include
 
 
 def _listed(value: Any) -> list[str]:
-    return [str(item) for item in value] if isinstance(value, Seq) else [str(value)] if value else []
+    return [str(item) for item in value] if isinstance(value, Seq) else [] if value is None else [str(value)]
 
 
 def _include(
@@ -46,11 +47,12 @@ def _include(
     environment: Mapping[str, str],
     including: tuple[str, ...],
     reader: Reader,
-) -> Include:
+) -> Include | None:
     settings = entry if isinstance(entry, Map) else Map({"path": entry})
     written = _listed(settings.get("path"))
     if not written:
-        raise ComposeError("E014", "include lacks a path", at=at, line_text=reader.texts.line(at))
+        reader.warnings.append(Warning(at, "include lacks a path and includes nothing"))
+        return None
     files = []
     for path in written:
         if paths.is_remote(path) or path.startswith("oci://"):
@@ -79,7 +81,7 @@ def _environment(
     reader: Reader,
 ) -> dict[str, str]:
     named = [paths.resolve(path, working_dir) for path in _listed(settings.get("env_file")) if path != "/dev/null"]
-    if "env_file" not in settings:
+    if not settings.get("env_file") and settings.get("env_file") != "":
         default = os.path.join(directory, ".env")
         named = [default] if os.path.isfile(default) else []
     values: dict[str, str] = {}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from compose.errors import ComposeError, Place, Warning, dotted
-from compose.model.units import to_bool
+from compose.model.units import parse_float, to_bool
 from compose.spec.document import Map, Seq, Texts, Timestamp
 
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
@@ -151,22 +151,15 @@ def _to_int(text: str) -> int:
     return int(text)
 
 
-def _to_float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f'"{text}" is not a number') from None
-
-
 _SERVICE_CASTS: dict[str, Any] = {
     **dict.fromkeys(("cpu_count", "cpu_period", "cpu_quota", "cpu_rt_period", "cpu_rt_runtime", "cpu_shares"), _to_int),
-    "cpu_percent": _to_float,
-    "cpus": _to_float,
+    "cpu_percent": parse_float,
+    "cpus": parse_float,
     "init": to_bool,
     "deploy": {
         "replicas": _to_int,
-        "update_config": {"parallelism": _to_int, "max_failure_ratio": _to_float},
-        "rollback_config": {"parallelism": _to_int, "max_failure_ratio": _to_float},
+        "update_config": {"parallelism": _to_int, "max_failure_ratio": parse_float},
+        "rollback_config": {"parallelism": _to_int, "max_failure_ratio": parse_float},
         "restart_policy": {"max_attempts": _to_int},
         "placement": {"max_replicas_per_node": _to_int},
     },

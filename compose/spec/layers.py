@@ -21,12 +21,15 @@ _LISTED = ("annotations", "environment", "labels", "sysctls")
 
 
 class Reader:
-    """Turns lists of files into merged trees; keeps their texts and what was worth a warning."""
+    """Turns lists of files into merged trees; keeps their texts, what was worth a warning, and whether a `name:` was of unset
+    variables only.
+    """
 
     def __init__(self, *, interpolate: bool = True, resolve_paths: bool = True) -> None:
         self.texts = Texts()
         self.warnings: list[Warning] = []
         self.is_template = not interpolate
+        self.has_emptied_name = False
         self._resolve_paths = resolve_paths
 
     def load(
@@ -107,10 +110,12 @@ class Reader:
         errors: list[ComposeError] = []
         if not self.is_template:
             interpolator = Interpolator(environment, self.texts)
+            named = tree.get("name")
             tree = interpolator.tree(tree)
+            self.has_emptied_name |= bool(named) and tree["name"] == ""
             errors += interpolator.errors
             self.warnings += interpolator.warnings
-        errors += validate(tree, self.texts, is_partial=is_partial)
+        errors += validate(tree, self.texts, is_partial=is_partial, warnings=self.warnings)
         if errors:
             return tree, in_order(errors)
         if "version" in tree:

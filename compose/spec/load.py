@@ -62,7 +62,7 @@ def load_tree(options: LoadOptions) -> Loaded:
         tree = reader.load(found.files, found.working_dir, found.environment)
     name = found.name
     if not found.is_named and isinstance(tree.get("name"), str):
-        name = normalize_name(tree["name"]) or name
+        name = normalize_name(tree["name"]) or ("" if tree["name"] or reader.has_emptied_name else name)
     if not name:
         hint = "give one with -p, or write name: at the top of the file"
         raise ComposeError("E060", "project name must not be empty", hint=hint)

@@ -8,16 +8,15 @@ from typing import Any
 
 from compose.spec.document import RESET, Map, Seq
 
-_REMOTE = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://|git@|github\.com/|[^/]+@[^/]+:")
+_REMOTE = re.compile(r".*://|git@|github\.com/", re.DOTALL)
 _WINDOWS = re.compile(r"[a-zA-Z]:[\\/]|\\\\")
-_CONTEXT_SCHEMES = ("docker-image://", "oci-layout://", "service:", "target:")
 
 
 def resolve(path: str, directory: str) -> str:
     """An absolute path; `~` is the home directory."""
-    if path == "~" or path.startswith("~/"):
-        return os.path.normpath(os.path.expanduser(path))
-    if os.path.isabs(path) or _WINDOWS.match(path):
+    if path.startswith("~"):  # `~user`, too, is below the own home directory: compose-go, utils.ExpandUser
+        return os.path.normpath(os.path.join(os.path.expanduser("~"), path[1:].lstrip("/")))
+    if os.path.isabs(path):
         return path
     return os.path.normpath(os.path.join(directory, path))
 
@@ -66,14 +65,14 @@ def _resolve_build(build: Any, directory: str) -> Any:
         return build
     copy = build.clone()
     context = copy.get("context")
-    if isinstance(context, str) and context and not is_remote(context) and not context.startswith(_CONTEXT_SCHEMES):
-        copy["context"] = resolve(context, directory)
+    if isinstance(context, str):
+        copy["context"] = _resolve_context(context, directory)
     contexts = copy.get("additional_contexts")
     if isinstance(contexts, Map):
         resolved = contexts.clone()
         for name, value in contexts.items():
-            if value and value is not RESET and not is_remote(value) and not value.startswith(_CONTEXT_SCHEMES):
-                resolved[name] = resolve(value, directory)
+            if isinstance(value, str):
+                resolved[name] = _resolve_context(value, directory)
         copy["additional_contexts"] = resolved
     keys = copy.get("ssh")
     if isinstance(keys, Map):
@@ -85,11 +84,16 @@ def _resolve_build(build: Any, directory: str) -> Any:
     return copy
 
 
+def _resolve_context(context: str, directory: str) -> str:
+    if not context or is_remote(context) or context.startswith("service:"):
+        return context
+    return resolve(context, directory)
+
+
 def _resolve_mount(mount: Any, directory: str) -> Any:
     if not isinstance(mount, Map) or mount.get("type") != "bind":
         return mount
-    source = mount.get("source") or ""
-    return mount if source.startswith("\\\\") else _with(mount, "source", directory)
+    return mount if _WINDOWS.match(mount.get("source") or "") else _with(mount, "source", directory)
 
 
 def resolve_project(tree: Map, directory: str) -> Map:
@@ -117,8 +121,8 @@ def resolve_project(tree: Map, directory: str) -> Map:
 
 
 def _resolve_volume(volume: Any, directory: str) -> Any:
-    """A local volume that is really a bind mount names a directory of the host."""
-    if not isinstance(volume, Map) or volume.get("driver", "local") != "local":
+    """A volume of the driver `local`, by name, that is really a bind mount names a directory of the host."""
+    if not isinstance(volume, Map) or volume.get("driver") != "local":
         return volume
     options = volume.get("driver_opts")
     if not isinstance(options, Map) or options.get("o") != "bind" or not options.get("device"):

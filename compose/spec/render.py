@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from compose.errors import ComposeError
 from compose.model.units import Duration
-from compose.spec.document import Map
+from compose.spec.document import Map, Timestamp
 from compose.spec.interpolate import is_secret
 from compose.spec.yamltext import Sorted, write
 
@@ -70,14 +71,14 @@ def render(
         data = _relative(data, relative_to)
     if redact:
         data = _redact(data)
-    text = to_json(data) + "\n" if format == "json" else write(data)
+    text = to_json(data) if format == "json" else write(data)
     return text.replace("$", "$$") if escape else text
 
 
 def render_tree(tree: Map, format: str = "yaml") -> str:
     """A canonical tree, as `config --no-interpolate` prints it: the text of variables stays."""
     data = _sorted(tree)
-    return to_json(data) + "\n" if format == "json" else write(data)
+    return to_json(data) if format == "json" else write(data)
 
 
 def to_data(project: Project, *, is_json: bool, with_env_files: bool = False) -> dict[str, Any]:
@@ -91,7 +92,7 @@ def to_data(project: Project, *, is_json: bool, with_env_files: bool = False) ->
         if members or section == "services":
             data[section] = Sorted({key: writer.model(value) for key, value in members.items()})
     if is_json:
-        data |= {key: _sorted(value) for key, value in project.extensions.items()}
+        data |= {key: _without_empty_lists(_sorted(value)) for key, value in project.extensions.items()}
         return dict(sorted(data.items()))
     return data | {key: _sorted(project.extensions[key]) for key in sorted(project.extensions)}
 
@@ -99,12 +100,24 @@ def to_data(project: Project, *, is_json: bool, with_env_files: bool = False) ->
 def _sorted(value: Any) -> Any:
     if isinstance(value, dict):
         return Sorted({key: _sorted(item) for key, item in value.items()})
+    if isinstance(value, Timestamp):
+        return value.as_rfc3339()
     return [_sorted(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _without_empty_lists(value: Any) -> Any:
+    """What Go's JSON makes of free data: an empty list is null."""
+    if isinstance(value, dict):
+        return Sorted({key: _without_empty_lists(item) for key, item in value.items()})
+    return [_without_empty_lists(item) for item in value] or None if isinstance(value, list) else value
 
 
 def to_json(data: Any) -> str:
     """JSON as Go writes it: two spaces, sorted free keys, `<`, `>` and `&` escaped."""
-    text = json.dumps(_ordered(data), indent=2, ensure_ascii=False)
+    try:
+        text = json.dumps(_ordered(data), indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise ComposeError("E016", "JSON has no infinite numbers", hint="print it as YAML") from None
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compose.errors import ComposeError, Place, dotted
+from compose.errors import ComposeError, Place, Warning, dotted
 from compose.spec.document import RESET, Map, Seq, Texts, Timestamp, format_scalar
 from compose.spec.grammar import PROJECT, Shape
 
@@ -21,9 +21,18 @@ _ARTICLES = {
 }
 
 
-def validate(tree: Any, texts: Texts, *, is_partial: bool = False) -> list[ComposeError]:
-    """Problems of a whole file; a partial one, which completes another, may lack required keys and hold nulls."""
-    return Checker(texts, is_partial=is_partial).check(tree, PROJECT)
+def validate(
+    tree: Any, texts: Texts, *, is_partial: bool = False, warnings: list[Warning] | None = None
+) -> list[ComposeError]:
+    """Problems of a whole file; a partial one, which completes another, may lack required keys and hold nulls.
+
+    To `warnings` it adds the keys that are unknown where Docker ignores such.
+    """
+    checker = Checker(texts, is_partial=is_partial)
+    errors = checker.check(tree, PROJECT)
+    if warnings is not None:
+        warnings += checker.warnings
+    return errors
 
 
 class Checker:
@@ -33,6 +42,7 @@ class Checker:
         self._texts = texts
         self._is_partial = is_partial
         self.errors: list[ComposeError] = []
+        self.warnings: list[Warning] = []
 
     def check(self, node: Any, shape: Shape, path: Path = (), place: Place | None = None) -> list[ComposeError]:
         """Check a node; returns all problems found so far."""
@@ -132,6 +142,10 @@ class Checker:
         if not suggestion and shape.accepts_extensions:
             hint = "remove it, or start it with 'x-' if it is your own"
         message = f'unknown key "{key}" in {owner or "the file"}'
+        if shape.is_lenient:
+            meant = f"; did you mean {suggestion}?" if suggestion else ""
+            self.warnings.append(Warning(node.key_place(key), f"{message} is ignored{meant}"))
+            return
         self._add("E012", message, (*path, key), node.key_place(key), len(key), None, suggestion, hint)
 
     def _add(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cmp_to_key
 from typing import Any
 
-from compose.spec.document import format_float, resolve
+from compose.spec.document import Timestamp, format_float, resolve
 
 _WORD = re.compile(r"[A-Za-z_/][A-Za-z0-9_./-]*")
 _BASE_60 = re.compile(r"[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?")
@@ -84,6 +84,8 @@ def _inline(value: Any, indent: int) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return format_float(value)
+    if isinstance(value, Timestamp):
+        return str(value)
     if isinstance(value, str):
         return _text(value, indent)
     if isinstance(value, (dict, list, tuple)):

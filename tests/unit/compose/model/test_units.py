@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from compose.model.units import MAX_INT64, Duration, parse_bytes
+from compose.model.units import MAX_INT64, Duration, parse_bytes, parse_float, single_precision
 from compose.spec.shellwords import split
 
 
@@ -87,3 +87,24 @@ def test_command_lines_split_as_docker_splits_them(line: str, words: list[str]) 
 def test_open_quotes_are_refused(line: str) -> None:
     with pytest.raises(ValueError, match="quote"):
         split(line)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("+5", 5), ("1_000", 1000), ("1e3k", 1000 << 10), ("9007199254740993", 1 << 53), (".5m", 1 << 19)],
+)
+def test_a_size_is_a_number_as_go_reads_it(text: str, size: int) -> None:
+    assert parse_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", [" 5", "5 ", "inf", "nan", "1e400", "", "0x10", "1__0"])
+def test_what_go_reads_as_no_finite_number_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="not a number"):
+        parse_float(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "stored"), [(0.1, 0.1), (123456789.123, 123456790.0), (0.123456789, 0.12345679), (0, 0)]
+)
+def test_shares_and_ratios_have_single_precision(given: float, stored: float) -> None:
+    assert single_precision(given) == stored

@@ -143,3 +143,43 @@ def test_the_reader_makes_paths_absolute(tmp_path: Any) -> None:
     assert build["additional_contexts"] == {"x": f"{tmp_path}/x", "y": "docker-image://y"}
     assert tree["configs"]["c"]["file"] == f"{tmp_path}/c"
     assert tree["volumes"]["v"]["driver_opts"]["device"] == f"{tmp_path}/v"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ('["a=1.1.1.1,1.1.1.2"]', {"a": ["1.1.1.1", "1.1.1.2"]}),
+        ('["a:[::1]", "a=::2"]', {"a": ["::1", "::2"]}),
+        ("{a: [x, x]}", {"a": ["x", "x"]}),
+        ("{a: }", {"a": [""]}),
+        ("{a: []}", {"a": []}),
+    ],
+)
+def test_extra_hosts_keep_every_address(hosts: str, expected: Any) -> None:
+    assert canonical(f"{{extra_hosts: {hosts}}}")["extra_hosts"] == expected
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        "{extra_hosts: ['=b']}",
+        "{extra_hosts: {'a:b': c}}",
+        "{ports: [{target: 80, host_ip: '[::1]'}]}",
+        "{ports: ['80:80/tcp/udp']}",
+        "{ports: ['[fe80::1%eth0]:80:80']}",
+        "{storage_opt: {size: 1.5}}",
+        "{build: {additional_contexts: {a: 1}}}",
+        "{build: {additional_contexts: {a: }}}",
+    ],
+)
+def test_what_docker_cannot_read_either(service: str) -> None:
+    from compose.spec.canonical import canonicalize
+
+    _, errors, _ = canonicalize(parse(f"services:\n  a: {service}\n", "f.yaml")[0], Texts())
+    assert errors
+
+
+def test_names_on_networks_and_servers_are_listed_once() -> None:
+    service = canonical("{dns: [a, b, a], networks: {n: {aliases: [x, y, x]}}}")
+    assert service["dns"] == ["a", "b"]
+    assert service["networks"]["n"]["aliases"] == ["x", "y"]

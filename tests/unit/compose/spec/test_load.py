@@ -426,3 +426,71 @@ def test_no_shape_of_service_makes_the_loader_fail_otherwise(service: dict[str, 
     text = json.dumps({"services": {"web": {"image": "x", **service}}, "volumes": extra, "x-a": extra})
     with contextlib.suppress(ComposeError):
         render(loaded(text))
+
+
+def test_unknown_keys_that_docker_ignores_are_warned_of() -> None:
+    write(base_yaml="services: {b: {image: x}}", other_yaml="services: {}")
+    project = loaded("""
+include: [{path: other.yaml, enviroment: x}, null, {path: }]
+services:
+  web: {extends: {file: base.yaml, service: b, servise: c}, gpus: [{cuont: 1}]}
+secrets: {s: {external: {nmae: x}}}
+""")
+    told = [warning.message for warning in project.warnings]
+    for key in ("enviroment", "servise", "cuont", "nmae"):
+        assert any(f'unknown key "{key}"' in message and "is ignored" in message for message in told), told
+    assert any("cuont" in message and "did you mean count?" in message for message in told)
+    assert sum("includes nothing" in message for message in told) == 2
+
+
+def test_a_label_file_sees_no_environment_and_an_env_file_has_a_known_format() -> None:
+    write(l_env="A=1\nB=$A-$C\n", e_env="X=1\n")
+    project = loaded("services: {web: {image: x, label_file: l.env}}", environment={"C": "c"})
+    assert project.services["web"].labels == {"A": "1", "B": "1-"}
+    [error] = problems("services: {web: {image: x, env_file: [{path: e.env, format: toml}]}}")
+    assert error.code == "E013"
+    assert (
+        loaded("services: {web: {image: x, env_file: [{path: nope, required: 'no'}]}}").services["web"].environment
+        == {}
+    )
+
+
+def test_paths_that_docker_resolves_and_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    project = loaded(
+        """
+services:
+  web:
+    build: {context: "me@host:x", additional_contexts: {a: "target:x", b: "service:web", c: "docker-image://x"}}
+    volumes: ["~you/x:/x", "v:/v", "w:/w"]
+  win: {build: 'C:\\x'}
+volumes:
+  v1: {driver: local, driver_opts: {o: bind, device: x}}
+  w1: {driver_opts: {o: bind, device: ./x}}
+""",
+        all_resources=True,
+    )
+    build = project.services["web"].build
+    assert build is not None
+    assert build.context == f"{tmp_path}/me@host:x"
+    assert build.additional_contexts == {"a": f"{tmp_path}/target:x", "b": "service:web", "c": "docker-image://x"}
+    assert project.services["web"].volumes[0].source == "/home/me/you/x"
+    assert project.volumes["v1"].driver_opts["device"] == f"{tmp_path}/x"
+    assert project.volumes["w1"].driver_opts["device"] == "./x"
+
+
+def test_free_data_prints_as_go_prints_it() -> None:
+    text = "services: {}\nx-a: {e: [], d: 2024-1-2, t: 2024-01-02 10:00:00.50, z: 2024-01-02T10:00:00+02:00}\n"
+    data = {"e": None, "d": "2024-01-02T00:00:00Z", "t": "2024-01-02T10:00:00.5Z", "z": "2024-01-02T10:00:00+02:00"}
+    assert json.loads(render(loaded(text), "json"))["x-a"] == data
+    printed = render(loaded(text))
+    assert "d: 2024-01-02T00:00:00Z" in printed
+    assert render(loaded(printed)) == printed
+    with pytest.raises(ComposeError, match="infinite"):
+        render(loaded("services: {}\nx-a: .inf\n"), "json")
+
+
+def test_a_name_of_unset_variables_is_an_error() -> None:
+    [error] = problems("name: ${NOPE}\nservices: {}")
+    assert error.code == "E060"
+    assert loaded("name: ''\nservices: {}").name
