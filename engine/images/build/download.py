@@ -14,19 +14,27 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from engine.errors import Denied, InvalidInput, NotFound, Unavailable
+from engine.errors import Denied, InvalidInput, NotFound, UmiakError, Unavailable
 from engine.images.blobs import replace_file
 from engine.images.reference import is_digest
 
 if TYPE_CHECKING:
-    from http.client import HTTPResponse
+    from urllib3 import BaseHTTPResponse
 
     from engine.images.build.cancel import Cancellation
+    from engine.images.registry.failures import Patience
+    from engine.images.registry.settings import Settings
+    from engine.images.registry.transport import Transport
 
-TIMEOUT_S = 30.0
+MAX_BYTES = 32 << 30
+"""More than this no file of a build has; a server that sends it is broken or hostile."""
+
+_ATTEMPTS = 3
+_HINT = "check the network and the proxy, or put the file into the build context"
 _URL = re.compile(r"https?://", re.IGNORECASE)
 _CHUNK_BYTES = 1 << 20
 
@@ -46,11 +54,32 @@ def is_url(source: str) -> bool:
 
 
 class Downloads:
-    """The directory of fetched files."""
+    """The directory of fetched files. What breaks or stalls is tried again, a few times."""
 
-    def __init__(self, directory: str, cancellation: Cancellation) -> None:
+    def __init__(self, directory: str, cancellation: Cancellation, settings: Settings | None = None) -> None:
         self.directory = directory
         self.cancellation = cancellation
+        self._given = settings
+
+    @cached_property
+    def settings(self) -> Settings:
+        from engine.images.registry.settings import load_settings
+
+        return self._given or replace(load_settings(), attempts=_ATTEMPTS)
+
+    @cached_property
+    def transport(self) -> Transport:
+        from engine.images.registry.transport import Transport
+
+        return Transport(self.settings, trusts_loopback=False)
+
+    @cached_property
+    def patience(self) -> Patience:
+        from engine.images.registry.failures import Patience
+
+        made = Patience(self.settings, lambda _: None)
+        self.cancellation.on_cancel(made.cancel)
+        return made
 
     def find(self, url: str, checksum: str | None) -> Download:
         """Learn what a URL leads to, fetching it unless `checksum` says so already. Raise InvalidInput where the two differ."""
@@ -93,28 +122,41 @@ class Downloads:
         note = self._note(url)
         if note and not os.path.exists(self._path(note["digest"])):
             note = {}
-        response = _request(url, note)
-        if response is None:
-            return str(note["digest"])
-        with response:
-            digest = self._save(url, response)
-            note = {
+        try:
+            found = self.patience.retry(lambda: self._fetch_once(url, note))
+        except UmiakError as error:
+            self.cancellation.check()
+            error.message = f"cannot fetch {url}: {error.message}"
+            error.hint = _HINT if isinstance(error, Unavailable) else error.hint
+            raise
+        if found is not note:
+            replace_file(self._note_path(url), json.dumps(found).encode())
+        return str(found["digest"])
+
+    def _fetch_once(self, url: str, note: dict[str, Any]) -> dict[str, Any]:
+        """What is to be remembered of a URL; `note` itself where nothing changed."""
+        response = self.transport.send("GET", url, _conditions(note))
+        try:
+            if response.status == 304 and note:
+                return note
+            if response.status != 200:
+                raise _failure(response)
+            return {
                 "url": url,
-                "digest": digest,
+                "digest": self._save(response),
                 "etag": response.headers.get("ETag", ""),
                 "last_modified": response.headers.get("Last-Modified", ""),
                 "modified": _seconds(response.headers.get("Last-Modified", "")),
             }
-        replace_file(self._note_path(url), json.dumps(note).encode())
-        return digest
+        finally:
+            response.close()
 
-    def _save(self, url: str, response: HTTPResponse) -> str:
+    def _save(self, response: BaseHTTPResponse) -> str:
         digest = hashlib.sha256()
         temporary = os.path.join(self.directory, f".{os.urandom(8).hex()}")
         try:
             with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-                for piece in _pieces(url, response):
-                    self.cancellation.check()
+                for piece in self._pieces(response):
                     digest.update(piece)
                     file.write(piece)
             os.rename(temporary, self._path(f"sha256:{digest.hexdigest()}"))
@@ -123,50 +165,50 @@ class Downloads:
             raise
         return f"sha256:{digest.hexdigest()}"
 
+    def _pieces(self, response: BaseHTTPResponse) -> Iterator[bytes]:
+        from urllib3.exceptions import HTTPError
 
-def _request(url: str, note: dict[str, Any]) -> HTTPResponse | None:
-    """Ask for a URL; None where the server says that it is as `note` tells."""
-    import http.client
-    import urllib.error
-    import urllib.request
+        from engine.images.registry.failures import Broken, Pace
+        from engine.images.registry.transport import explained
 
-    request = urllib.request.Request(url, headers={"User-Agent": "umiak"})
+        host = urllib.parse.urlsplit(response.url or "").netloc or "the server"
+        received, pace = 0, Pace(host, self.settings.timeout_s)
+        try:
+            with self.patience.watching(response.shutdown):
+                self.patience.check()
+                while piece := response.read1(_CHUNK_BYTES):
+                    self.patience.check()
+                    received += len(piece)
+                    if received > MAX_BYTES:
+                        raise InvalidInput(f"the file is larger than {MAX_BYTES >> 30} GiB")
+                    pace.at(received)
+                    yield piece
+        except HTTPError as error:
+            raise explained(error, host) from error
+        if response.length_remaining:
+            raise Broken(f"the connection to {host} broke after {received} bytes")
+
+
+def _conditions(note: dict[str, Any]) -> dict[str, str]:
+    """The header by which a server says whether what `note` tells still holds."""
     if note.get("etag"):
-        request.add_header("If-None-Match", note["etag"])
-    elif note.get("last_modified"):
-        request.add_header("If-Modified-Since", note["last_modified"])
-    try:
-        response: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_S)
-        return response
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 304:
-            return None
-        if error.code in (404, 410):
-            raise NotFound(f"cannot fetch {url}: the server has no such file ({error.code})") from error
-        if error.code in (401, 403):
-            raise Denied(f"cannot fetch {url}: the server answered {error.code} {error.reason}") from error
-        raise _unavailable(url, f"the server answered {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        why = error.reason.strerror if isinstance(error.reason, OSError) and error.reason.strerror else error.reason
-        raise _unavailable(url, str(why).lower()) from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise _unavailable(url, str(error) or type(error).__name__) from error
+        return {"If-None-Match": str(note["etag"])}
+    return {"If-Modified-Since": str(note["last_modified"])} if note.get("last_modified") else {}
 
 
-def _pieces(url: str, response: HTTPResponse) -> Iterator[bytes]:
-    import http.client
+def _failure(response: BaseHTTPResponse) -> UmiakError:
+    from engine.images.registry.failures import Broken, Throttled
+    from engine.images.registry.repository import retry_after_s
 
-    received = 0
-    expected = response.headers.get("Content-Length")
-    try:
-        while piece := response.read(_CHUNK_BYTES):
-            received += len(piece)
-            yield piece
-    except (OSError, http.client.HTTPException) as error:
-        raise _unavailable(url, str(error) or type(error).__name__) from error
-    if expected is not None and expected.isdigit() and received != int(expected):
-        raise _unavailable(url, f"the connection broke after {received} of {expected} bytes")
+    status = response.status
+    if status in (404, 410):
+        return NotFound(f"the server has no such file ({status})")
+    said = f"the server answered {status} {response.reason or ''}".rstrip()
+    if status in (401, 403):
+        return Denied(said)
+    if status == 429:
+        return Throttled(said, retry_after_s=retry_after_s(response.headers.get("Retry-After")))
+    return Broken(said) if status >= 500 or status == 408 else Unavailable(said)
 
 
 def _seconds(date: str) -> float:
@@ -174,9 +216,3 @@ def _seconds(date: str) -> float:
         return max(email.utils.parsedate_to_datetime(date).timestamp(), 0.0)
     except (TypeError, ValueError):
         return 0.0
-
-
-def _unavailable(url: str, why: str) -> Unavailable:
-    return Unavailable(
-        f"cannot fetch {url}: {why}", hint="check the network and the proxy, or put the file into the build context"
-    )

@@ -9,12 +9,13 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from engine.errors import InvalidInput, NotFound, Unavailable, Unsupported
+from engine.errors import InvalidInput, NotFound, TimedOut, Unavailable, Unsupported
 from engine.images.tree import remove_tree
 
 if TYPE_CHECKING:
@@ -24,6 +25,16 @@ _GIT_ONLY = re.compile(r"(git|ssh)://|[\w.-]+@[\w.-]+:|github\.com/", re.IGNOREC
 _HTTP_REPOSITORY = re.compile(r"https?://[^#?]+\.git(?:[#?]|$)", re.IGNORECASE)
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?")
 _STOP_POLL_S = 0.1
+_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "init.defaultBranch=main",
+    "http.lowSpeedLimit=64",
+    "http.lowSpeedTime=30",
+)
+_SSH = "ssh -o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=10"
+_ASK_S = 120.0
+_FETCH_S = 3600.0
+"""How long a server may take to say what it has, and to send it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +105,8 @@ def _fetch(source: GitSource, work: str, cancellation: Cancellation) -> None:
 
 
 def _remote_commit(url: str, ref: str, cancellation: Cancellation) -> str:
-    listing = _git(["ls-remote", "--", url, *([ref, f"{ref}^{{}}"] if ref else ["HEAD"])], "/", cancellation, url)
+    words = ["ls-remote", "--", url, *([ref, f"{ref}^{{}}"] if ref else ["HEAD"])]
+    listing = _git(words, "/", cancellation, url, limit_s=_ASK_S)
     found: dict[str, str] = {}
     for line in listing.splitlines():
         commit, _, name = line.partition("\t")
@@ -105,13 +117,19 @@ def _remote_commit(url: str, ref: str, cancellation: Cancellation) -> str:
     raise NotFound(f"{url} has no branch or tag {ref!r}", hint="write it behind #, as in repository.git#main")
 
 
-def _git(words: Sequence[str], directory: str, cancellation: Cancellation, url: str) -> str:
-    """Run git; return what it wrote. Never asks for a password, runs no hooks of the repository."""
+def _git(
+    words: Sequence[str], directory: str, cancellation: Cancellation, url: str, *, limit_s: float = _FETCH_S
+) -> str:
+    """Run git; return what it wrote. Never asks for a password, runs no hooks of the repository.
+
+    Raise TimedOut where a server hardly sends anything for half a minute, as far as git can tell, or after `limit_s`.
+    """
     program = shutil.which("git")
     if program is None:
         raise Unsupported(f"cannot fetch {url}: git is not installed", hint="install it: apt-get install git")
-    command = [program, "-c", "core.hooksPath=/dev/null", "-c", "init.defaultBranch=main", *words]
-    environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes", "LC_ALL": "C"}
+    settings = [word for setting in _SETTINGS for word in ("-c", setting)]
+    command = [program, *settings, *words]
+    environment = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": _SSH, "LC_ALL": "C"}
     process = subprocess.Popen(
         command,
         cwd=directory,
@@ -125,7 +143,10 @@ def _git(words: Sequence[str], directory: str, cancellation: Cancellation, url: 
         errors="replace",
     )
     try:
-        output, errors = _communicate(process, cancellation)
+        output, errors = _communicate(process, cancellation, time.monotonic() + limit_s)
+    except subprocess.TimeoutExpired as error:
+        _kill_group(process)
+        raise TimedOut(f"cannot fetch {url}: the server did not finish within {limit_s:.0f} s") from error
     except BaseException:
         _kill_group(process)
         raise
@@ -137,13 +158,15 @@ def _git(words: Sequence[str], directory: str, cancellation: Cancellation, url: 
     return output
 
 
-def _communicate(process: subprocess.Popen[str], cancellation: Cancellation) -> tuple[str, str]:
+def _communicate(process: subprocess.Popen[str], cancellation: Cancellation, until: float) -> tuple[str, str]:
+    """What git wrote. Raise TimeoutExpired at the time `until` (monotonic seconds)."""
     while True:
         cancellation.check()
         try:
             return process.communicate(timeout=_STOP_POLL_S)
         except subprocess.TimeoutExpired:
-            continue
+            if time.monotonic() > until:
+                raise
 
 
 def _kill_group(process: subprocess.Popen[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -15,6 +16,8 @@ NO_REGISTRY_HINT = (
     "without a registry: `umiak image bootstrap debian:bookworm-slim` makes a Debian base,"
     " `umiak image load` takes an archive, `umiak build` builds; proxies are read from HTTPS_PROXY and NO_PROXY"
 )
+
+_SLOWEST_BYTES_PER_S = 64
 
 T = TypeVar("T")
 
@@ -41,6 +44,24 @@ class Throttled(Unavailable):
 
 class Stalled(TimedOut):
     """A connection over which nothing came for too long. Trying again may help."""
+
+
+class Pace:
+    """Notices a server that sends, but so little that it might as well have stalled."""
+
+    def __init__(self, host: str, timeout_s: float, position: int = 0) -> None:
+        self._host = host
+        self._timeout_s = timeout_s
+        self._window = (time.monotonic(), position)
+
+    def at(self, position: int) -> None:
+        """Take note of how many bytes have come. Raise Stalled where they were too few for too long."""
+        now, (since, before) = time.monotonic(), self._window
+        if now - since <= self._timeout_s:
+            return
+        if position - before < _SLOWEST_BYTES_PER_S * (now - since):
+            raise Stalled(f"{self._host} hardly sends anything")
+        self._window = (now, position)
 
 
 class Cancelled(UmiakError):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from engine.errors import InvalidInput
 from engine.images.compression import CHUNK_BYTES
-from engine.images.registry.failures import PASSING, Broken, Patience, Stalled
+from engine.images.registry.failures import PASSING, Broken, Pace, Patience
 from engine.images.registry.manifest import Descriptor
 from engine.images.registry.repository import Repository
 from engine.images.registry.transport import explained
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 
 _MAX_RECONNECTS = 50
 _PROGRESS_BYTES = 1 << 16
-_SLOWEST_BYTES_PER_S = 64
 
 
 class BlobStream:
@@ -43,7 +41,7 @@ class BlobStream:
         self._failures = 0
         self._reconnects = 0
         self._good_until = offset
-        self._window = (0.0, offset)
+        self._pace = Pace(repository.host, timeout_s, offset)
 
     def read(self, size: int = CHUNK_BYTES, /) -> bytes:
         """The next bytes, b"" at the end."""
@@ -66,7 +64,7 @@ class BlobStream:
             return self._end()
         if self._response is None:
             self._response = self._connect()
-            self._window = (time.monotonic(), self._position)
+            self._pace = Pace(self._repository.host, self._timeout_s, self._position)
         try:
             # One receive at a time, so that a trickle is noticed.
             with self._patience.watching(self._response.shutdown):
@@ -80,7 +78,7 @@ class BlobStream:
         self._position += len(data)
         if self._position > self._blob.size_bytes:
             raise self._wrong(f"is larger than the {self._blob.size_bytes} bytes announced")
-        self._check_speed()
+        self._pace.at(self._position)
         return data
 
     def _end(self) -> bytes:
@@ -110,13 +108,6 @@ class BlobStream:
                 raise Broken(f"the connection to {self._repository.host} broke")
             skipped += len(piece)
         return response
-
-    def _check_speed(self) -> None:
-        now, (since, position) = time.monotonic(), self._window
-        if now - since > self._timeout_s:
-            if self._position - position < _SLOWEST_BYTES_PER_S * (now - since):
-                raise Stalled(f"{self._repository.host} hardly sends anything")
-            self._window = (now, self._position)
 
     def _count_failure(self) -> None:
         """Failures in a row count; some progress between them forgives, but not for ever."""

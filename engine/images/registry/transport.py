@@ -50,8 +50,10 @@ class Tls:
 class Transport:
     """Connections to any number of hosts. Safe to share between threads."""
 
-    def __init__(self, settings: Settings, user_agent: str = "umiak") -> None:
+    def __init__(self, settings: Settings, user_agent: str = "umiak", *, trusts_loopback: bool = True) -> None:
+        """`trusts_loopback`: believe any certificate of this machine's own servers, as Docker does of registries."""
         self._settings = settings
+        self._trusts_loopback = trusts_loopback
         self._user_agent = user_agent
         self._pools: dict[tuple[str | None, Tls], PoolManager] = {}
         self._lock = threading.Lock()
@@ -113,10 +115,10 @@ class Transport:
             raise Broken(f"the connection to {host} failed: {error}") from error
 
     def _tls(self, url: str) -> Tls:
-        """By whose certificates a host is known; Docker, too, believes anybody on this machine."""
+        """By whose certificates a host is known."""
         parts = urlsplit(url)
         settings = self._settings.host(_ALIASES.get(parts.netloc, parts.netloc))
-        return Tls(settings.ca, settings.insecure or is_loopback(parts.hostname or ""))
+        return Tls(settings.ca, settings.insecure or (self._trusts_loopback and is_loopback(parts.hostname or "")))
 
     def _pool(self, proxy: str | None, tls: Tls) -> PoolManager:
         with self._lock:
