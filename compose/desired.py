@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from compose import hooks, labels, pre_start
 from compose.builds import build_of
 from compose.errors import dotted
-from compose.inert import inert
 from compose.mounts import mounts_of, private_files
 from compose.plan import Build, Provider
 from compose.private_files import PrivateFile
@@ -39,7 +38,7 @@ from engine.types import (
 
 if TYPE_CHECKING:
     from compose.model.project import Project
-    from compose.model.service import BlkioConfig, Dependency, Port, Service
+    from compose.model.service import BlkioConfig, Port, Service
 
 _RESTARTS: Mapping[str, Literal["no", "always", "on-failure", "unless-stopped"]] = {
     "no": "no",
@@ -49,6 +48,15 @@ _RESTARTS: Mapping[str, Literal["no", "always", "on-failure", "unless-stopped"]]
 }
 _RESTART_OF_CONDITION = {"none": "no", "on-failure": "on-failure", "any": "always"}
 _LOG_DRIVERS = ("raw", "json-file", "local", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """One entry of `depends_on`, as `compose.model.service.Dependency` has it."""
+
+    condition: str = "service_started"
+    restart: bool = False
+    required: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +71,7 @@ class DesiredService:
     name: str
     template: ContainerSpec
     replicas: int
-    depends_on: Mapping[str, Dependency]
+    depends_on: Mapping[str, Need]
     config_hash: str
     place: str | None = None
     shares: tuple[str, ...] = ()
@@ -74,6 +82,8 @@ class DesiredService:
     platform: str | None = None
     one_shot: bool = False
     awaited: bool = False
+    attach: bool = True
+    """Whether `up` in the foreground shows what it writes."""
     preparations: tuple[pre_start.Preparation, ...] = ()
     policies: Policies | None = None
     """How its containers are replaced; None: all at once, without a way back."""
@@ -126,6 +136,8 @@ def desired(project: Project, *, private_dir: str, strict_intervals: bool = Fals
 
     Contents of secrets and configs that are not files of the user's own are to be found below `private_dir`.
     """
+    from compose.inert import inert  # it needs the models, which a `Desired` that is kept must be read without
+
     translation = _Translation(project, private_dir, strict_intervals)
     for path in inert(project):
         translation.warn(f"{dotted(path)} is not acted on yet", *path)
@@ -232,7 +244,11 @@ class _Translation:
             name=service.name,
             template=template,
             replicas=service.replicas,
-            depends_on={name: need for name, need in service.depends_on.items() if not self._is_provided(name)},
+            depends_on={
+                name: Need(d.condition, d.restart, d.required)
+                for name, d in service.depends_on.items()
+                if not self._is_provided(name)
+            },
             config_hash=digest,
             place=self.place("services", service.name),
             shares=tuple(_shared_services(service)),
@@ -242,6 +258,7 @@ class _Translation:
             platform=service.platform,
             one_shot=self._is_one_shot(service),
             awaited=service.name in self.awaited,
+            attach=service.attach is not False,
             preparations=preparations,
             policies=policies(service, self.place),
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
@@ -200,6 +200,11 @@ class Engine:
         return monitor.exec(argv, env=env, cwd=cwd, user=user, tty=tty, privileged=privileged, detach=detach)
 
     # ------------------------------------------------------------------------- networks and volumes
+
+    def expect_networks(self, names: Collection[str] | None = None) -> None:
+        """Get ready to make networks soon, unless there are networks of all these names already. None: names are not known yet."""
+        if names is None or not {network.spec.name for network in self._networks.all()} >= set(names):
+            self._networks.prepare()
 
     def create_network(self, spec: NetworkSpec) -> NetworkInfo:
         """Make a network."""

@@ -21,6 +21,9 @@ from engine.types import (
 class NetworkDriver(Protocol):
     """Makes networks and plans endpoints. The planned endpoint is attached by the container's monitor."""
 
+    def prepare(self) -> None:
+        """Get ready to make a network soon; returns at once."""
+
     def create(self, spec: NetworkSpec) -> NetworkInfo:
         """Make a bridge with its subnet, firewall elements and run directory; record it. Raise Conflict if the name exists."""
 

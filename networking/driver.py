@@ -10,6 +10,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import sys
 import threading
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +25,7 @@ from engine.state import State
 from engine.types import EndpointInfo, EndpointRequest, NetworkInfo, NetworkSpec, PortBinding
 from networking import ipam, resolver
 from networking.firewall import NO_NF_TABLES, Firewall
-from networking.links import Bridge, Links, LinkWorker, remove_bridge
+from networking.links import Bridge, Links, LinkWorker, PyrouteLinks, remove_bridge
 from networking.records import DEFAULT_NETWORK, MTU_OPTION, Records, check_spec
 
 TABLE_VARIABLE = "UMIAK_NFT_TABLE"
@@ -54,6 +55,10 @@ class BridgeNetworks:
             if self._links is not None:
                 self._links.close()
                 self._links = None
+
+    def prepare(self) -> None:
+        """Have pyroute2 imported by the time a bridge is to be made: by a worker, unless this process has it already."""
+        self._link_maker()
 
     def create(self, spec: NetworkSpec) -> NetworkInfo:
         """Make a network: record it, then its bridge, firewall elements and run directory."""
@@ -298,7 +303,7 @@ class BridgeNetworks:
     def _link_maker(self) -> Links:
         with self._links_lock:
             if self._links is None:
-                self._links = LinkWorker.spawn()
+                self._links = PyrouteLinks() if "pyroute2" in sys.modules else LinkWorker.spawn()
             return self._links
 
 

@@ -43,8 +43,7 @@ def run(context: Context, args: Args) -> int:
     """Build them."""
     quiet = args.flag("quiet")
     with context.view("build", quiet=quiet) as view, context.orchestrator(view=view, warm=True) as orchestrator:
-        project = context.project(args.words)
-        desired = _with_options(orchestrator.desired(project), args)
+        desired = _with_options(context.desired(orchestrator, args.words), args)
         services = _with_dependencies(desired, args.words) if args.flag("with-dependencies") else args.words
         if args.flag("print"):
             return _print(desired, services)

@@ -12,9 +12,11 @@ from engine.errors import InvalidInput
 
 if TYPE_CHECKING:
     from compose.cli.view.base import View
+    from compose.desired import Desired
     from compose.model.project import Project
     from compose.orchestrator import Orchestrator
     from compose.plan import Plan
+    from compose.recollection import Recollections
     from compose.spec.discover import LoadOptions
     from engine.facade import Engine
     from engine.types import ContainerInfo
@@ -25,6 +27,7 @@ class Context:
 
     def __init__(self, options: Args) -> None:
         self.options = options
+        self._starts_containers = False
         self.parallel = options.number("parallel")
         if ansi := "never" if options.flag("no-ansi") else options.text("ansi"):
             os.environ["COMPOSE_ANSI"] = ansi
@@ -67,6 +70,47 @@ class Context:
         profiles = (*project.profiles, *(profile for service in hidden for profile in service.profiles[:1]))
         return self.load(replace(options, profiles=profiles))
 
+    def desired(
+        self, orchestrator: Orchestrator, services: Sequence[str] = (), *, strict_intervals: bool = False
+    ) -> Desired:
+        """What the project asks of the engine: as the last command loaded it, where nothing has changed since, else loaded anew."""
+        from dataclasses import replace
+
+        from compose.cli.errors import warn
+        from compose.recollection import Recollections
+
+        engine = orchestrator.engine
+        memory = Recollections(engine.paths.run)
+        options = replace(self.load_options(), environment={})  # it counts anyway, and is not to be printed
+        view = (engine.paths.root, options, tuple(services), strict_intervals)
+        found = memory.recall(*view)
+        if self._starts_containers:
+            engine.expect_networks([network.name for network in found.desired.networks.values()] if found else None)
+        if found is None:
+            return self._loaded(orchestrator, services, strict_intervals, memory, view)
+        for warning in found.warnings:
+            warn(warning)
+        return found.desired
+
+    def _loaded(
+        self,
+        orchestrator: Orchestrator,
+        services: Sequence[str],
+        strict_intervals: bool,
+        memory: Recollections,
+        view: tuple[object, ...],
+    ) -> Desired:
+        """Load it, and keep that for the next command."""
+        from compose.recollection import Recollection
+        from compose.spec import source
+
+        with source.noting() as looks:
+            project = self.project(services)
+            desired = orchestrator.desired(project, strict_intervals=strict_intervals)
+        if not self.dry_run:
+            memory.keep(Recollection(desired, tuple(map(str, project.warnings)), looks), *view)
+        return desired
+
     def project_name(self) -> str:
         """The project's name, by the shortest way: no file is read for it where it is given, else hardly any."""
         from compose.spec.discover import discover
@@ -97,7 +141,8 @@ class Context:
         from compose.orchestrator import Orchestrator
         from engine.events import discard
 
-        with self.engine(warm=warm and not self.dry_run) as engine:
+        self._starts_containers = warm and not self.dry_run
+        with self.engine(warm=self._starts_containers) as engine:
             sink = view.sink if view else discard
             yield Orchestrator(engine, sink, parallel=self.parallel, dry_run=self.dry_run)
 

@@ -23,7 +23,7 @@ def run(context: Context, args: Args) -> int:
     """Create them."""
     check_planning(args)
     with context.view("create", mutes=muted(args)) as view, context.orchestrator(view=view) as orchestrator:
-        desired = orchestrator.desired(context.project(args.words))
+        desired = context.desired(orchestrator, args.words)
         options = replace(plan_options(args), start=False)
         plan = orchestrator.up(desired, options)
     if context.dry_run or not plan:

@@ -20,9 +20,8 @@ COMMAND = Command(
 
 def run(context: Context, args: Args) -> int:
     """Print the plan."""
-    project = context.project(args.words)
     with context.orchestrator() as orchestrator:
-        plan = orchestrator.plan(orchestrator.desired(project), plan_options(args))
+        plan = orchestrator.plan(context.desired(orchestrator, args.words), plan_options(args))
     if args.text("format") == "json":
         import json
 

@@ -28,7 +28,7 @@ COMMAND = Command(
 def run(context: Context, args: Args) -> int:
     """Fetch them, all at once."""
     with context.view("pull", quiet=args.flag("quiet")) as view, context.orchestrator(view=view) as orchestrator:
-        desired = orchestrator.desired(context.project(args.words))
+        desired = context.desired(orchestrator, args.words)
         plan = orchestrator.pull(
             desired,
             args.words,

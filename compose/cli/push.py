@@ -20,7 +20,7 @@ COMMAND = Command(
 def run(context: Context, args: Args) -> int:
     """Send them, all at once."""
     with context.view("push", quiet=args.flag("quiet")) as view, context.orchestrator(view=view) as orchestrator:
-        desired = orchestrator.desired(context.project(args.words))
+        desired = context.desired(orchestrator, args.words)
         plan = orchestrator.push(
             desired,
             args.words,

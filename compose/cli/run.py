@@ -63,7 +63,7 @@ def run(context: Context, args: Args) -> int:
         context.view("run", quiet=view_quiet, mutes=muted(args)) as view,
         context.orchestrator(warm=True, view=view) as orchestrator,
     ):
-        desired = orchestrator.desired(context.project([service]))
+        desired = context.desired(orchestrator, [service])
         options = _options(args)
         if context.dry_run:
             return _run_dry(orchestrator, desired, service, args)

@@ -22,7 +22,7 @@ def run(context: Context, args: Args) -> int:
         raise InvalidInput("scale needs a service and a number", hint="for example: umiak scale web=3")
     counts = dict(map(_count, args.words))
     with context.view("scale") as view, context.orchestrator(warm=True, view=view) as orchestrator:
-        desired = orchestrator.desired(context.project(list(counts)))
+        desired = context.desired(orchestrator, list(counts))
         options = UpOptions(services=tuple(counts), scale=counts, no_deps=args.flag("no-deps"))
         plan = orchestrator.up(desired, options)
     if context.dry_run:

@@ -16,9 +16,9 @@ from engine.errors import InvalidInput
 if TYPE_CHECKING:
     from compose.cli.attach import Attachment
     from compose.desired import Desired
-    from compose.model.project import Project
     from compose.orchestrator import Orchestrator
     from compose.verdicts import UpOptions
+    from compose.watch import Watcher
 
 REMOVE_ORPHANS = Option(
     "--remove-orphans",
@@ -88,43 +88,41 @@ def run(context: Context, args: Args) -> int:
     """Bring the project up."""
     _check_options(args)
     with context.view("up", mutes=muted(args)) as view, context.orchestrator(warm=True, view=view) as orchestrator:
-        project = context.project(args.words)
-        desired = orchestrator.desired(project, strict_intervals=args.flag("strict-intervals"))
+        desired = context.desired(orchestrator, args.words, strict_intervals=args.flag("strict-intervals"))
         begun = time.time()
         is_attached = not any(args.flag(key) for key in ("detach", "wait", "no-start")) and not context.dry_run
-        attachment = _attachment(orchestrator, project, desired, args)
+        attachment = _attachment(context, orchestrator, desired, args) if is_attached else None
         try:
             with signals.raising_hangups():
                 plan = orchestrator.up(desired, plan_options(args), wait_timeout_s=timeout_of(args, "wait-timeout"))
                 view.close()
                 if context.dry_run or not plan:
                     print_plan(plan)
-                if not is_attached:
+                if attachment is None:
                     return 0
-                if not plan and not orchestrator.containers(project.name):
+                if not plan and not orchestrator.containers(desired.project):
                     print("All services have completed; --rerun runs them again", file=sys.stderr)
                 with context.view("up", lines=True) as lines:
                     if args.flag("watch"):
                         orchestrator.sink = lines.sink
                     return attachment.run(since=begun)
         except KeyboardInterrupt:
-            if is_attached:
+            if attachment is not None:
                 attachment.stop_all()
             raise
 
 
-def _attachment(orchestrator: Orchestrator, project: Project, desired: Desired, args: Args) -> Attachment:
+def _attachment(context: Context, orchestrator: Orchestrator, desired: Desired, args: Args) -> Attachment:
     """What `up` in the foreground shows, and what it stops at its end."""
     from compose.cli.attach import Attachment, Ending
     from compose.cli.view.lines import Style
-    from compose.cli.watch import make_watcher
     from compose.verdicts import selection
 
     chosen = selection(desired, plan_options(args))
-    quiet = [name for name, service in project.services.items() if service.attach is False]
+    quiet = [name for name, service in desired.services.items() if not service.attach]
     return Attachment(
         orchestrator,
-        project.name,
+        desired.project,
         stops=chosen,
         follows=chosen if args.flag("attach-dependencies") else args.words,
         shows=args.many("attach"),
@@ -141,8 +139,14 @@ def _attachment(orchestrator: Orchestrator, project: Project, desired: Desired, 
             timestamps=args.flag("timestamps"),
             colour=not args.flag("no-color"),
         ),
-        watcher=make_watcher(orchestrator, project, desired, args.words) if args.flag("watch") else None,
+        watcher=_watcher(context, orchestrator, desired, args) if args.flag("watch") else None,
     )
+
+
+def _watcher(context: Context, orchestrator: Orchestrator, desired: Desired, args: Args) -> Watcher:
+    from compose.cli.watch import make_watcher
+
+    return make_watcher(orchestrator, context.project(args.words), desired, args.words)
 
 
 def plan_options(args: Args) -> UpOptions:

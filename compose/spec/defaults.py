@@ -7,7 +7,7 @@ from typing import Any
 
 from compose.errors import ComposeError, Warning
 from compose.model.units import to_bool
-from compose.spec import dotenv
+from compose.spec import dotenv, source
 from compose.spec.document import Map, Seq
 
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
@@ -180,10 +180,9 @@ def resolve_environment(service: Map, environment: Mapping[str, str], warnings: 
 
 
 def _env_file(entry: Map, at: Any, environment: Mapping[str, str], warnings: list[Warning]) -> dict[str, str]:
-    import os
 
     path = entry["path"]
-    if not _is_required(entry) and not os.path.exists(path):
+    if not _is_required(entry) and not source.kind(path):
         return {}
     form = entry.get("format") or ""
     if form not in ("", "raw"):

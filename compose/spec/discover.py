@@ -12,8 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from compose.errors import ComposeError, Warning, display_path
-from compose.spec import dotenv
-from compose.spec.source import no_such_file
+from compose.spec import dotenv, source
 
 FILE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDE_NAMES = (
@@ -107,7 +106,7 @@ class _Finder:
         if not named:
             default = os.path.join(self.working_dir(), ".env")
             is_off = self._environment.get("COMPOSE_DISABLE_ENV_FILE", "").lower() in ("1", "true", "yes", "on")
-            if is_off or default in self._env_files or not os.path.isfile(default):
+            if is_off or default in self._env_files or source.kind(default) != "file":
                 return
             named = [default]
         paths = [self._absolute(path) for path in named]
@@ -123,12 +122,12 @@ class _Finder:
             self._files = [self._absolute(path) for path in listed.split(separator) if path]
         if self._files:
             for path in self._files:
-                if path != "-" and not os.path.exists(path):
-                    raise no_such_file(path)
+                if path != "-" and not source.kind(path):
+                    raise source.no_such_file(path)
             return
         directory = self.working_dir()
         while True:
-            found = [name for name in FILE_NAMES if os.path.exists(os.path.join(directory, name))]
+            found = [name for name in FILE_NAMES if source.kind(os.path.join(directory, name))]
             if found:
                 break
             parent = os.path.dirname(directory)
@@ -140,7 +139,7 @@ class _Finder:
             directory = parent
         self._warn_of_several(found, directory)
         self._files = [os.path.join(directory, found[0])]
-        overrides = [name for name in OVERRIDE_NAMES if os.path.exists(os.path.join(directory, name))]
+        overrides = [name for name in OVERRIDE_NAMES if source.kind(os.path.join(directory, name))]
         self._warn_of_several(overrides, directory)
         self._files += [os.path.join(directory, name) for name in overrides[:1]]
 
@@ -192,11 +191,10 @@ def _current_directory() -> str:
 def _name_in_file(path: str, environment: Mapping[str, str]) -> str | None:
     """The top-level `name:` of a file, without understanding the rest of it where that can be avoided."""
     # A pipe can be read only once, and that is the loader's turn.
-    if path == "-" or not os.path.isfile(path):
+    if path == "-" or source.kind(path) != "file":
         return None
     try:
-        with open(path, encoding="utf-8-sig") as file:
-            text = file.read(1 << 22)
+        text = source.read_bytes(path)[: source.MAX_BYTES].decode("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return None  # loading the file says what is wrong with it
     if not _ANY_NAME.search(text):

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from compose.errors import ComposeError, Place, display_path, dotted
-from compose.spec import paths
+from compose.spec import paths, source
 from compose.spec.canonical import canonicalize
 from compose.spec.document import Map
 from compose.spec.grammar import SERVICE
@@ -84,7 +84,7 @@ class Extender:
                 "E001", f"cannot extend from {written}: remote files are not supported", at=at, hint=hint
             )
         file = paths.resolve(written, directory)
-        if not os.path.exists(file) or os.path.isdir(file):
+        if source.kind(file) in ("", "directory"):
             message = f'cannot extend service "{name}": {display_path(file)} is not a file'
             raise ComposeError("E001", message, at=at, line_text=self._reader.texts.line(at), width=len(written))
         services = self._services_of(file)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from compose.errors import ComposeError, Place, Warning, display_path
-from compose.spec import dotenv, paths
+from compose.spec import dotenv, paths, source
 from compose.spec.document import Map, Seq
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _include(
         if file in including:
             chain = " includes ".join(display_path(f) for f in (*including, file))
             raise ComposeError("E042", f"include cycle: {chain}", at=at, line_text=reader.texts.line(at))
-        if not os.path.exists(file):
+        if not source.kind(file):
             message = f"cannot include {display_path(file)}: no such file"
             raise ComposeError("E001", message, at=at, line_text=reader.texts.line(at))
         files.append(file)
@@ -83,7 +83,7 @@ def _environment(
     named = [paths.resolve(path, working_dir) for path in _listed(settings.get("env_file")) if path != "/dev/null"]
     if not settings.get("env_file") and settings.get("env_file") != "":
         default = os.path.join(directory, ".env")
-        named = [default] if os.path.isfile(default) else []
+        named = [default] if source.kind(default) == "file" else []
     values: dict[str, str] = {}
     for path in named:
         values |= dotenv.read(path, {**values, **environment}, at=at, warnings=reader.warnings)

@@ -7,6 +7,8 @@ import select
 import stat
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from compose.errors import ComposeError, display_path
 
@@ -15,8 +17,56 @@ MAX_BYTES = 4 << 20
 PATIENCE_S = 5.0
 """How long a named pipe or a device may take to be written and closed: some programs write `.env` on demand."""
 
+Look = tuple[str, str]
+"""A question, "kind" or "content", and the path that it is about."""
+Sight = str | tuple[int, ...] | None
+"""The answer: a kind; device, inode, size and times of what was read; None for what cannot be read a second time."""
+
+_looks: list[dict[Look, Sight]] = []
+"""Those who want to know what is looked at."""
+
 _once: dict[tuple[str, int, int], bytes] = {}
 """What pipes and standard input said, by path, device and inode: they say it once, and a command may load twice."""
+
+
+@contextmanager
+def noting() -> Iterator[dict[Look, Sight]]:
+    """Note what is looked at meanwhile, and what is seen."""
+    noted: dict[Look, Sight] = {}
+    _looks.append(noted)
+    try:
+        yield noted
+    finally:
+        _looks.remove(noted)
+
+
+def _note(question: str, path: str, seen: Sight) -> None:
+    for noted in _looks:
+        noted[(question, path)] = seen
+
+
+def look(question: str, path: str) -> Sight:
+    """Look again: what a note of that question would say now."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return _signature(status) if question == "content" else _kind(status)
+
+
+def _kind(status: os.stat_result) -> str:
+    return "file" if stat.S_ISREG(status.st_mode) else "directory" if stat.S_ISDIR(status.st_mode) else "other"
+
+
+def _signature(status: os.stat_result) -> Sight:
+    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+def kind(path: str) -> str:
+    """What is at a path: "file", "directory", "other", or "" for nothing."""
+    seen = look("kind", path)
+    _note("kind", path, seen)
+    return str(seen)
 
 
 def read_bytes(path: str) -> bytes:
@@ -25,6 +75,7 @@ def read_bytes(path: str) -> bytes:
     Standard input and the pipes of a shell's `<(…)` are read to their end. A named pipe, a terminal or another device
     that is not at its end after PATIENCE_S is a TimeoutError: no one writes to it, or someone does for ever.
     """
+    _note("content", path, None)
     if path == "-":
         return _read_stdin()
     # O_NONBLOCK: opening a named pipe waits for a writer otherwise. O_NOCTTY: a terminal stays just a file.
@@ -34,6 +85,7 @@ def read_bytes(path: str) -> bytes:
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(21, "it is a directory")
         if stat.S_ISREG(status.st_mode):
+            _note("content", path, _signature(status))
             return file.read(MAX_BYTES + 1)
         key = (path, status.st_dev, status.st_ino)
         if key not in _once:

@@ -99,7 +99,7 @@ def test_the_reference_of_the_command_line_is_not_stale() -> None:
 
 
 DOCKERS: dict[str, dict[str, dict[str, Any]]] = json.loads(
-    (Path(__file__).parents[3] / "corpora" / "docker-compose-options.json").read_text()
+    (Path(__file__).parents[3] / "dockers" / "options.json").read_text()
 )
 NOT_OURS = {"publish"}
 """Commands of Docker Compose that umiak does not have: docs/compatibility.md says so."""

@@ -1,6 +1,6 @@
 """What options `docker compose` has: reads its help, and keeps the table that the command line's test compares with.
 
-python tests/corpora/options.py path/to/docker-compose > tests/corpora/docker-compose-options.json
+python tests/dockers/options.py path/to/docker-compose > tests/dockers/options.json
 """
 
 from __future__ import annotations
