@@ -1,90 +1,82 @@
-"""Run the kernel and scenario tests on Debian's own kernels:  python -m tests.vm [--on MACHINE] [PYTEST ARGUMENT…]
+"""Run the kernel and scenario tests on Debian's own kernels:  python -m tests.vm [--on MACHINE] [--prepare] [PYTEST ARGUMENT…]
 
-Both machines run at the same time. Their output is streamed, a line each; the exit code is 0 when all tests have passed.
+The machines run at the same time. Their output is streamed, a line each, with the machine's name before it; what failed is listed once
+more at the end. The exit code is 0 when all tests have passed. Without arguments for pytest, `SELECTION` in the environment names the
+tests (`selection.py`). `--prepare` makes the disks, if they are not there yet, and runs nothing.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import shutil
 import sys
 import tempfile
 import threading
-import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tests.vm import qemu
+from tests.vm import project, qemu
 from tests.vm.image import Disk, disk
 from tests.vm.images import images
 from tests.vm.machines import MACHINES, Machine
+from tests.vm.selection import tests
 
-TIMEOUT_S = 1200.0
-SCENARIOS = {
-    "debian-12": ("runtimes", "limits", "isolation", "publish"),
-    "debian-13": (
-        *("guestbook/test_guestbook.py::test_the_page_is_served_by_both_replicas", "runtimes", "limits"),
-        "killed_monitor",
-    ),
-}
-"""Those that a kernel or cgroup v2 can make a difference to. A command takes seconds on an emulated machine, so not all."""
-ALIKE = ("build", "image_crashes", "image_layers", "layers_of_other_tools")
-"""Kernel tests of what images are made of and how they are unpacked: every kernel has the same files. Minutes, emulated."""
+TIMEOUT_S = float(os.environ.get("UMIAK_VM_TIMEOUT") or 1500)
 OPTIONS = ("-v", "-p", "no:cacheprovider", "--durations=15", "--color=no")
 TOOLS = {qemu.QEMU: "qemu-system-x86", "mke2fs": "e2fsprogs", "chroot": "coreutils"}
 SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+TROUBLE = re.compile(r"(FAILED|ERROR) tests/|=+ .*(passed|failed|error).* =+$")
 
 
 def main(arguments: list[str]) -> int:
     """Boot the machines and report."""
-    chosen = [machine for machine in MACHINES if "--on" not in arguments or machine.name in arguments]
-    arguments = [a for a in arguments if a != "--on" and a not in {machine.name for machine in MACHINES}]
+    parser = argparse.ArgumentParser("python -m tests.vm", add_help=False)
+    parser.add_argument("--on", action="append", choices=[machine.name for machine in MACHINES])
+    parser.add_argument("--prepare", action="store_true")
+    options, chosen = parser.parse_known_args(arguments)
     lacking = [package for tool, package in TOOLS.items() if shutil.which(tool, path=SEARCHED) is None]
     if os.geteuid() != 0:
         lacking.append("root")
     if lacking:
         print(f"vm-test needs: {', '.join(lacking)}", file=sys.stderr)
         return 1
+    machines = [machine for machine in MACHINES if not options.on or machine.name in options.on]
     say = _Voice()
-    started = time.monotonic()
-    disks = [(machine, disk(machine, say.of(machine.name))) for machine in chosen]
+    disks = [(machine, disk(machine, say.of(machine.name))) for machine in machines]
     image_disk = images(say.of("images"))
+    if options.prepare:
+        return 0
+    selected = chosen or [*OPTIONS, *tests(os.environ.get("SELECTION") or "host")]
+    return _run(disks, image_disk, selected, say)
+
+
+def _run(disks: list[tuple[Machine, Disk]], images: Path, arguments: list[str], say: _Voice) -> int:
     with tempfile.TemporaryDirectory(prefix="umiak-vm-") as scratch, ThreadPoolExecutor(len(disks)) as pool:
 
-        def boot(entry: tuple[Machine, Disk]) -> int | None:
+        def boot(entry: tuple[Machine, Disk]) -> qemu.Outcome:
             machine, own = entry
-            return qemu.run(
-                *(
-                    machine,
-                    own,
-                    image_disk,
-                    arguments or [*OPTIONS, *_kernel_tests(), *_scenarios(machine)],
-                    _environment(),
-                    say.of(machine.name),
-                ),
-                scratch=Path(scratch),
-                timeout_s=TIMEOUT_S,
-            )
+            tar = Path(scratch, f"{machine.name}.tar")
+            project.write(tar, own, arguments, _environment(machine))
+            return qemu.run(machine, own, tar, images, say.of(machine.name), timeout_s=TIMEOUT_S)
 
-        codes = list(pool.map(boot, disks))
-    for machine, code in zip(chosen, codes, strict=True):
-        told = "did not say how the tests ended" if code is None else "passed" if code == 0 else f"failed ({code})"
-        print(f"{machine.name}: {told}")
-    print(f"{time.monotonic() - started:.0f} s in all", flush=True)
-    return 0 if codes and all(code == 0 for code in codes) else 1
+        outcomes = list(pool.map(boot, disks))
+    print()
+    for (machine, _), outcome in zip(disks, outcomes, strict=True):
+        for line in say.troubles(machine.name):
+            print(f"{machine.name} | {line}")
+        told = {None: "did not say how the tests ended", 0: "passed"}.get(outcome.code, f"failed ({outcome.code})")
+        print(f"{machine.name}: {told}; {outcome.wall_s:.0f} s, {outcome.cpu_s:.0f} s of processor time", flush=True)
+    return 0 if all(outcome.code == 0 for outcome in outcomes) else 1
 
 
-def _kernel_tests() -> list[str]:
-    return ["tests/kernel", *(f"--ignore=tests/kernel/test_{name}.py" for name in ALIKE)]
-
-
-def _scenarios(machine: Machine) -> list[str]:
-    return [f"tests/scenarios/{name}" for name in SCENARIOS[machine.name]]
-
-
-def _environment() -> dict[str, str]:
+def _environment(machine: Machine) -> dict[str, str]:
     return {
         "STRICT_NEEDS": os.environ.get("STRICT_NEEDS", "1"),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "UMIAK_TEST_MUST_HAVE": " ".join(machine.must_have),
         "UMIAK_TEST_PATIENCE": "8",
         "UMIAK_TEST_IMAGES": "/images/root",
         "TMPDIR": "/images/tmp",
@@ -92,17 +84,23 @@ def _environment() -> dict[str, str]:
 
 
 class _Voice:
-    """Writes whole lines of several machines, each with its name before it."""
+    """Writes whole lines of several machines, each with its name before it, and remembers those that tell of failures."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._lines: dict[str, list[str]] = {}
 
-    def of(self, name: str):  # type: ignore[no-untyped-def]
+    def of(self, name: str) -> Callable[[str], None]:
         def say(line: str) -> None:
             with self._lock:
+                if TROUBLE.match(line):
+                    self._lines.setdefault(name, []).append(line)
                 print(f"{name} | {line}", flush=True)
 
         return say
+
+    def troubles(self, name: str) -> list[str]:
+        return self._lines.get(name, [])
 
 
 if __name__ == "__main__":

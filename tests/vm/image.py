@@ -1,6 +1,7 @@
 """A machine's disk: a Debian root made by our own `image bootstrap`, its kernel's modules, and Python packages for the tests.
 
-Made once and kept in the tests' cache, by what it is made from. Needs root, as `image bootstrap` does.
+Made once and kept in the tests' cache, by what it is made from, as the image of a file system and as a directory to run its
+programs from. Needs root, as `image bootstrap` does.
 """
 
 from __future__ import annotations
@@ -40,6 +41,10 @@ class Disk:
     @property
     def root(self) -> Path:
         return self.directory / "root.img"
+
+    @property
+    def tree(self) -> Path:
+        return self.directory / "tree"
 
     @property
     def kernel(self) -> Path:
@@ -103,6 +108,7 @@ def _make(machine: Machine, disk: Disk, say: Callable[[str], None]) -> None:
         disk.initrd.write_bytes(initrd(root, root / "usr/lib/modules" / release))
         say("writing the disk")
         make_file_system(root, disk.root, SIZE)
+        root.rename(disk.tree)
 
 
 @contextlib.contextmanager

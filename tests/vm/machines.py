@@ -7,17 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One virtual machine. `init` is what runs as process 1: `plain`, a shell script, or `systemd`."""
+    """One virtual machine. `init` is what runs as process 1: `plain`, a shell script, or `systemd`.
+
+    `must_have` are the needs of tests (`tests/needs.py`) that may be missing elsewhere and may not be missing here.
+    """
 
     name: str
     suite: str
     python: str
     init: str
+    must_have: tuple[str, ...]
 
 
 MACHINES = (
-    Machine("debian-12", "bookworm", "3.11", "plain"),
-    Machine("debian-13", "trixie", "3.13", "systemd"),
+    Machine("debian-12", "bookworm", "3.11", "plain", ("cgroup2",)),
+    Machine("debian-13", "trixie", "3.13", "systemd", ("cgroup2", "systemd")),
 )
 
 PACKAGES = (
