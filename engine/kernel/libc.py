@@ -33,6 +33,7 @@ _COMMON = {
 }
 _X86_64 = {
     "rt_sigaction": 13,
+    "rt_sigtimedwait": 128,
     "setgroups": 116,
     "setresuid": 117,
     "setresgid": 119,
@@ -46,6 +47,7 @@ _X86_64 = {
 }
 _GENERIC = {
     "rt_sigaction": 134,
+    "rt_sigtimedwait": 137,
     "setgroups": 159,
     "setresuid": 147,
     "setresgid": 149,

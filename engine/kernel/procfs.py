@@ -32,3 +32,17 @@ def boot_id() -> str:
 def is_same_process(pid: int, started: int, boot: str) -> bool:
     """Tell whether the process recorded as (pid, start time, boot) still exists and is not a zombie."""
     return pid > 0 and boot == boot_id() and start_time(pid) == started and state_of(pid) not in ("Z", "X", None)
+
+
+def is_taking_signals(pid: int) -> bool:
+    """Whether a process is in sigwait(3) or one of its kind: what it waits for is then shown as neither blocked nor handled.
+
+    Also for a 32-bit process on x86, whose calls have the two last numbers.
+    """
+    from engine.kernel.libc import NUMBERS  # ctypes is slow to import, and `ps` has no use for it
+
+    try:
+        with open(f"/proc/{pid}/syscall", encoding="ascii") as file:
+            return file.read().split()[0] in (str(NUMBERS["rt_sigtimedwait"]), "177", "421")
+    except (OSError, IndexError):
+        return False

@@ -151,10 +151,10 @@ class _Runtime:
     def failure(self, reason: str) -> LaunchError:
         """Return the error for what the runtime said. It has no codes: its words alone tell what kind it is, as for Docker."""
         name = os.path.basename(self.program)
-        is_command = "executable file" in reason or 'exec: "' in reason
+        is_command = any(words in reason for words in ("executable file", "open executable", 'exec: "'))
         code = 125
         if is_command:
-            code = 126 if "ermission denied" in reason else 127
+            code = 126 if "ermission denied" in reason or "not permitted" in reason else 127
         return LaunchError("Runtime", 0, f"{name} cannot start the container: {reason}", code)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,73 @@ def test_a_command_that_is_not_there_gives_127_and_the_runtimes_words(rig: Rig, 
         made.start()
     assert made.status()["exit_code"] == 127
     assert cgroups_of(made) == []
+
+
+@pytest.mark.parametrize(
+    ("make", "code"),
+    [
+        (lambda path: None, 127),
+        (lambda path: path.write_text("#!/bin/sh\n"), 126),
+        (lambda path: path.mkdir(), 126),
+    ],
+    ids=["missing", "not executable", "directory"],
+)
+def test_the_exit_code_tells_why_a_command_cannot_start(
+    rig: Rig, runtime: str, make: Callable[[Path], None], code: int
+) -> None:
+    """As of our own runtime, whatever the words of the other: Docker's 126 and 127."""
+    codes = []
+    for program in (program_of(runtime), ""):
+        container = rig.container("/command", runtime=program)
+        make(container.bundle / "upper" / "command")
+        container.oci["linux"]["namespaces"][-1]["path"] = str(container.pin)
+        with pytest.raises(UmiakError):
+            container.start()
+        codes.append(container.status()["exit_code"])
+    assert codes == [code, code]
+
+
+@pytest.mark.parametrize(("text", "code"), [("#!/no/such\n", 127), ("\x7fELF and no more", 126)])
+def test_what_only_the_kernel_finds_wrong_ends_the_container_with_1(
+    rig: Rig, runtime: str, text: str, code: int
+) -> None:
+    """The runtime has started it by then, as with Docker. Our own tells before."""
+    other, own = (rig.container("/command", runtime=program) for program in (program_of(runtime), ""))
+    for container in (other, own):
+        command = container.bundle / "upper" / "command"
+        command.write_text(text)
+        command.chmod(0o755)
+        container.oci["linux"]["namespaces"][-1]["path"] = str(container.pin)
+    other.start()
+    assert other.wait_exited()["exit_code"] == 1
+    with pytest.raises(UmiakError):
+        own.start()
+    assert own.status()["exit_code"] == code
+
+
+@pytest.mark.needs("tini-static")
+def test_with_init_orphans_are_reaped(rig: Rig, runtime: str) -> None:
+    orphan = "(sleep 0.1 & exec true)"
+    made = shell(rig, runtime, f"{orphan}; sleep 0.3; ps -o pid,stat,comm; {TRAP}")
+    made.oci["annotations"] = {"io.umiak.init": "1"}
+    made.start()
+    wait_for_output(made, b"ready")
+    shown = made.output().decode()
+    assert "docker-init" in next(line for line in shown.splitlines() if line.split()[0] == "1")
+    assert " Z" not in shown
+
+
+@pytest.mark.needs("tini-static")
+def test_an_init_that_waits_for_signals_is_not_taken_for_one_that_ignores_them(rig: Rig, runtime: str) -> None:
+    """While it waits, the kernel shows the signals as neither blocked nor handled; here with our own runtime, too."""
+    for program in (program_of(runtime), ""):
+        made = rig.shell(TRAP, runtime=program)
+        made.oci["linux"]["namespaces"][-1]["path"] = str(made.pin)
+        made.oci["annotations"] = {"io.umiak.init": "1"}
+        made.start()
+        wait_for_output(made, b"ready")
+        reply = made.client.stop(30)
+        assert (reply["hint"], reply["status"]["exit_code"]) == (None, 7)
 
 
 def test_no_directory_above_the_containers_stays_in_any_hierarchy(rig: Rig, runtime: str) -> None:
