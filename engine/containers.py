@@ -23,7 +23,8 @@ from engine.images.store import ImageStore
 from engine.kernel import procfs
 from engine.paths import Paths
 from engine.ports import NetworkDriver, VolumeDriver
-from engine.runtime import bundle, cgroup, client, journal, liveness, netns, runtimes, status
+from engine.runtime import bundle, client, journal, liveness, netns, runtimes, status
+from engine.runtime.cgroup import DEFAULT_PARENT, Cgroup, open_cgroup
 from engine.state import State
 from engine.transfer import Tree
 from engine.types import (
@@ -383,13 +384,19 @@ class Containers:
         with Tree({"/": snapshots.open_view([*layer_dirs, rootfs["upperdir"]])}) as tree:
             yield tree
 
-    def cgroup(self, ref: str) -> cgroup.Cgroup:
+    def cgroup(self, ref: str) -> Cgroup:
         """The cgroup of a running container. Raise Conflict if it does not run."""
         row = self.find(ref)
         if not self.observe(row["id"])["pid"]:
             raise Conflict(f'container "{row["name"]}" is not running', hint="start it first")
-        config = _read_json(f"{self._paths.container(row['id'])}/monitor.json") or {}
-        return cgroup.open_cgroup(config.get("cgroup", {}).get("parent", bundle.CGROUP_PARENT), row["id"])
+        return self._cgroup(row["id"])
+
+    def _cgroup(self, container_id: str) -> Cgroup:
+        """Where a container's last monitor has put it."""
+        directory = self._paths.container(container_id)
+        wanted = (_read_json(f"{directory}/monitor.json") or {}).get("cgroup", {}).get("parent", DEFAULT_PARENT)
+        found = liveness.observe(self._paths.container_run(container_id), directory)
+        return open_cgroup(found["cgroup"] or wanted, container_id)
 
     @contextmanager
     def paused(self, ref: str) -> Iterator[None]:
@@ -574,11 +581,9 @@ class Containers:
 
     def _clear_runtime(self, container_id: str) -> None:
         """Take back what a killed monitor left of a container that no longer runs."""
-        config = _read_json(f"{self._paths.container(container_id)}/monitor.json")
         for endpoint in self._networks.leases(container_id):
             _unlink(f"{self._paths.network_run(endpoint.network_id)}/{container_id}")
-        parent = (config or {}).get("cgroup", {}).get("parent", bundle.CGROUP_PARENT)
-        cgroup.open_cgroup(parent, container_id).remove()
+        self._cgroup(container_id).remove()
         self._networks.withdraw(container_id)
 
     def _erase(self, container_id: str, *, volumes: bool) -> None:

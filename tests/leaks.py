@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import os
+import re
 import shutil
 import signal
 import socket
@@ -21,6 +22,8 @@ from collections.abc import Iterator
 SYSTEM_PATH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin:/sbin"
 APART = "umiak-apart-"
 """What the names of the cgroups begin with in which `apart.py` runs commands."""
+PLACE = re.compile(r"/umiak(-.*\.scope|\.scope)?/(?!monitors$)", re.MULTILINE)
+"""What the cgroup of a container's process lies in. Where systemd runs that is a scope, with the monitors beside it."""
 RUN_DIRECTORIES = ("containers", "netns", "networks")
 TABLES = ("containers", "networks", "leases", "volumes", "volume_uses")
 
@@ -78,7 +81,7 @@ def _processes() -> Iterator[str]:
     """Monitors and zygotes by the name they give themselves, containers by their cgroup. Other tests run apart (`apart.py`)."""
     for pid in _process_ids():
         name, cgroup = _read(f"/proc/{pid}/comm"), _cgroup_of(pid)
-        if (name.startswith("umiak-") or "/umiak/" in cgroup) and f"/{APART}" not in cgroup and _is_alive(pid):
+        if (name.startswith("umiak-") or PLACE.search(cgroup)) and f"/{APART}" not in cgroup and _is_alive(pid):
             yield f"{pid} {name}"
 
 
@@ -95,8 +98,10 @@ def _mounts_below(base: str) -> list[str]:
 
 def _cgroups() -> list[str]:
     """The containers' cgroups in every hierarchy; the parent that they share is the host's to keep."""
-    found = glob.glob("/sys/fs/cgroup/umiak/*/") + glob.glob("/sys/fs/cgroup/*/umiak/*/")
-    return [path.rstrip("/") for path in found]
+    found = [
+        path for pattern in ("umiak", "*/umiak", "*/umiak*.scope") for path in glob.glob(f"/sys/fs/cgroup/{pattern}/*/")
+    ]
+    return [path.rstrip("/") for path in found if not path.endswith("/monitors/")]
 
 
 def _empty_cgroups() -> list[str]:

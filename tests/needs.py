@@ -15,9 +15,12 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 
 SYSTEM_PATH = os.environ.get("PATH", "") + os.pathsep + "/usr/sbin:/sbin"
-MAY_BE_MISSING = {"cgroup2", "umoci", "docker", "ipv6"}
+MUST_BE_THERE = set(os.environ.get("UMIAK_TEST_MUST_HAVE", "").split())
+"""What whoever runs the tests knows of this machine (`tests/vm/machines.py`)."""
+MAY_BE_MISSING = {"cgroup2", "umoci", "docker", "ipv6", "systemd"} - MUST_BE_THERE
 
 OVERLAY = """
 set -e
@@ -70,6 +73,7 @@ PROBES: dict[str, Callable[[], bool]] = {
         "unshare", "--net", shutil.which("ip", path=SYSTEM_PATH) or "ip", "link", "add", "b", "type", "bridge"
     ),
     "ipv6": lambda: os.path.exists("/proc/net/if_inet6"),
+    "systemd": lambda: os.path.isdir("/run/systemd/system") and Path("/proc/1/comm").read_text() == "systemd\n",
     "apt": lambda: shutil.which("apt-get") is not None,
 }
 

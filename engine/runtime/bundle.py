@@ -17,13 +17,12 @@ from typing import Any
 from engine.errors import InvalidInput, NotFound, Unsupported
 from engine.kernel import capabilities
 from engine.paths import Paths
-from engine.runtime import runtimes, users
+from engine.runtime import cgroup, runtimes, users
 from engine.types import ContainerSpec, DeviceLimit, EndpointInfo, Healthcheck, ImageConfig, Resources
 
 OCI_VERSION = "1.1.0"
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DEFAULT_SHM_BYTES = 64 << 20
-CGROUP_PARENT = "/umiak"
 CPU_PERIOD_US = 100_000
 
 # What Docker gives every container (moby, oci/caps/defaults.go names the same set).
@@ -328,7 +327,7 @@ def _linux(inputs: Inputs) -> dict[str, Any]:
         "resources": {**resources(spec.resources), "devices": _device_rules(spec)},
         "devices": _devices(spec),
         "sysctl": _sysctls(inputs),
-        "cgroupsPath": f"{spec.cgroup_parent or CGROUP_PARENT}/{inputs.id}",
+        "cgroupsPath": f"{spec.cgroup_parent or cgroup.DEFAULT_PARENT}/{inputs.id}",
         "rootfsPropagation": "rprivate",
     }
 
@@ -507,7 +506,7 @@ def monitor(paths: Paths, inputs: Inputs) -> dict[str, Any]:
         "endpoints": [_endpoint(paths, inputs, position) for position in range(len(inputs.endpoints))],
         "services": [dict(service) for service in inputs.services],
         "cgroup": {
-            "parent": spec.cgroup_parent or CGROUP_PARENT,
+            "parent": spec.cgroup_parent or cgroup.DEFAULT_PARENT,
             "name": inputs.id,
             "resources": {**resources(spec.resources), "devices": _device_rules(spec)},
         },

@@ -1,7 +1,7 @@
 """The cgroup of one container, on hosts with v1, hybrid or v2 hierarchies. `open_cgroup` looks which it is.
 
-On a hybrid host the controllers are v1's, so v1 is used. Every container is `<hierarchy>/umiak/<id>`; nothing outside of
-`umiak` is touched, except that v2's ancestors are asked to hand their controllers down.
+On a hybrid host the controllers are v1's, so v1 is used. Every container is `<hierarchy>/<parent>/<id>`; nothing outside of
+the parent is touched, except that v2's ancestors are asked to hand their controllers down.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
+DEFAULT_PARENT = "/umiak"
+"""What the cgroups of containers that ask for no other parent lie in; `engine.runtime.scope` has another where systemd runs."""
 _V1_CONTROLLERS = ("memory", "cpu", "cpuacct", "cpuset", "pids", "devices", "freezer", "blkio")
 _V2_CONTROLLERS = ("cpuset", "cpu", "io", "memory", "pids")
 _NO_INTERNAL_PROCESSES = (errno.EBUSY, errno.EOPNOTSUPP)  # cgroups(7)
@@ -41,6 +43,7 @@ _V2_THROTTLES = {
 }
 _NO_WEIGHTS = "no I/O scheduler of this host knows weights: none is set"
 _REMOVE_TIMEOUT_S = 5.0
+_MADE = "trusted.umiak"  # an extended attribute of the directories that we make
 _FREEZE_TIMEOUT_S = 10.0
 _NO_LIMIT_FROM = 2**62  # v1 shows "no limit" as the largest page-aligned number
 
@@ -192,7 +195,7 @@ class Cgroup:
         raise NotImplementedError
 
     def remove(self) -> None:
-        """Remove the cgroup, waiting a little for processes that are just ending; then `umiak` itself if that was the last."""
+        """Remove the cgroup, waiting a little for processes that are just ending; then its parents, if we made them and it was the last."""
         for _, path in self.hierarchies():
             _remove_tree(path, time.monotonic() + _REMOVE_TIMEOUT_S)
             _remove_unused(os.path.dirname(path))
@@ -237,12 +240,15 @@ class CgroupV1(Cgroup):
             _write(f"{path}/cgroup.procs", str(pid))
 
     def remove(self) -> None:
+        ours = [path for _, path in self.hierarchies()]
+        made = max(map(_made_above, ours), default=0)
         super().remove()
         if self._has_siblings():
             return
         # crun and runc are in every hierarchy, and take away but their container's own directory.
-        for mount in (*self._mounts.values(), *self._named):
-            _remove_unused(os.path.dirname(f"{mount}/{self.place}"))
+        for path in (f"{mount}/{self.place}" for mount in (*self._mounts.values(), *self._named)):
+            for level in range(1, made + 1 if path not in ours else 0):
+                _remove_empty(path.rsplit("/", level)[0])
 
     def _has_siblings(self) -> bool:
         """Whether the directory above serves other containers."""
@@ -714,17 +720,37 @@ def _v2_io(path: str) -> tuple[int | None, int | None]:
 
 
 def _make_directories(path: str) -> None:
-    """Make a directory and its parent, which another's `remove` may take away again at any moment."""
+    """Make a directory and its parents, which another's `remove` may take away again at any moment; those made are marked."""
     for _ in range(100):
         try:
-            os.makedirs(path)
-            return
+            os.mkdir(path)
         except FileExistsError:
-            if os.path.isdir(path):
-                return
+            return
         except FileNotFoundError:
-            pass
+            _make_directories(os.path.dirname(path))
+            continue
+        try:
+            os.setxattr(path, _MADE, b"1")
+        except OSError:
+            pass  # it just stays when it is no longer needed
+        return
     raise OSError(errno.EAGAIN, "its parent keeps vanishing", path)
+
+
+def _is_made(path: str) -> bool:
+    """Whether it was us who made the directory. One that others made, with limits perhaps, is theirs to remove."""
+    try:
+        return bool(os.getxattr(path, _MADE))
+    except OSError:
+        return False
+
+
+def _made_above(path: str) -> int:
+    """Count the directories above that we made."""
+    level = 0
+    while _is_made(path := os.path.dirname(path)):
+        level += 1
+    return level
 
 
 def _below(path: str) -> Iterator[str]:
@@ -762,10 +788,19 @@ def _kill_all(pids: Sequence[int]) -> None:
 
 
 def _remove_unused(path: str) -> None:
+    """Remove a parent that we made and its parents, as long as they are empty."""
+    while _is_made(path):
+        if not _remove_empty(path):
+            return
+        path = os.path.dirname(path)
+
+
+def _remove_empty(path: str) -> bool:
     try:
         os.rmdir(path)
     except OSError:
-        pass  # others are in it, or one is just being made
+        return False  # others are in it, or one is just being made
+    return True
 
 
 def _remove_tree(path: str, deadline: float) -> None:

@@ -25,6 +25,7 @@ from engine.runtime import (
     liveness,
     netns,
     restart,
+    scope,
     services,
     status,
 )
@@ -139,14 +140,15 @@ class Monitor:
     def _tell_trouble(self, trouble: str) -> None:
         self._status.update(error=trouble)
 
-    def _open_cgroup(self) -> None:
-        wanted = self.config["cgroup"]
-        self._cgroup = cgroup.open_cgroup(wanted["parent"], wanted["name"])
+    def _open_cgroup(self, parent: str) -> None:
+        self._status.current["cgroup"] = parent
+        self._cgroup = cgroup.open_cgroup(parent, self.config["cgroup"]["name"])
         self._undo.append(self._cgroup.remove)
 
     def _make_cgroup(self) -> None:
-        self._open_cgroup()
-        self._cgroup.create(self.config["cgroup"]["resources"])
+        wanted = self.config["cgroup"]
+        self._open_cgroup(scope.resolve(wanted["parent"]))
+        self._cgroup.create(wanted["resources"])
 
     def _make_netns(self) -> None:
         mode = self.config["netns"]["mode"]
@@ -212,7 +214,7 @@ class Monitor:
             boot_id=procfs.boot_id(),
             started_at=time.time(),
             error="",
-            warnings=[*self._cgroup.warnings, *launched.warnings],
+            warnings=[*scope.trouble(), *self._cgroup.warnings, *launched.warnings],
             restart_count=self._restarter.count,
             health=self._prober.checkup.as_status() if self._prober else None,
             ports=[port for service in self._services for port in service.ports()],
@@ -338,7 +340,7 @@ class Monitor:
         self._open_files()
         troubles: list[str] = []
         if liveness.init_alive(before):
-            self._open_cgroup()
+            self._open_cgroup(before["cgroup"] or self.config["cgroup"]["parent"])
             self.netns_fd = os.open(f"/proc/{before['pid']}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         else:
             # Its restart policy may want it back.
@@ -530,7 +532,8 @@ class Monitor:
                     key, _, value = line.partition(":")
                     fields[key] = value.strip()
             handled = int(fields["SigCgt"], 16) | int(fields["SigBlk"], 16)
-            return fields["NSpid"].split()[-1] == "1" and not handled >> (number - 1) & 1
+            dropped = fields["NSpid"].split()[-1] == "1" and not handled >> (number - 1) & 1
+            return dropped and not procfs.is_taking_signals(self._status.current["pid"])
         except (OSError, KeyError):
             return False
 

@@ -35,6 +35,7 @@ def initial() -> dict[str, Any]:
         "restart_count": 0,
         "health": None,
         "ports": [],
+        "cgroup": "",  # what the container's own lies in; empty before the first start
     }
 
 

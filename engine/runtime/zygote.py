@@ -18,7 +18,7 @@ if __name__ == "__main__":
     sys.path.insert(0, os.path.abspath(__file__ + "/../../.."))
 
 from engine.kernel import process
-from engine.runtime import monitor, seccomp, services
+from engine.runtime import monitor, scope, seccomp, services
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def main(fd: int) -> None:
     process.set_process_name("umiak-zygote")
     commands = socket.socket(fileno=fd)
     commands.set_inheritable(False)
+    scope.join_default()
     seccomp.preload()
     # The garbage collector of every monitor would touch, and so copy, all that is shared now.
     gc.freeze()

@@ -63,6 +63,10 @@ def _work(work: str) -> None:
         hoard = []
         while True:
             hoard.append(bytearray(b"x" * (1 << 20)))
+    elif work == "spin":
+        ends = time.process_time() + 0.1
+        while time.process_time() < ends:
+            pass
     elif work == "open":
         codes = []
         for path, flags in (
@@ -140,6 +144,55 @@ def test_settings_of_v2_alone_are_written_by_their_own_names(cgroup: Cgroup) -> 
     cgroup.create({"unified": {"memory.high": str(48 << 20), "memory.oom.group": "1"}})
     assert read(f"{path}/memory.high") == str(48 << 20)
     assert read(f"{path}/memory.oom.group") == "1"
+
+
+def test_with_oom_group_all_of_the_container_ends_when_memory_does(cgroup: Cgroup) -> None:
+    v2(cgroup)
+    settings = {"memory.oom.group": "1", "memory.swap.max": "0"}
+    cgroup.create({"memory": {"limit": 16 << 20}, "unified": settings})
+    waiting, hungry = child("wait"), child("eat")
+    for pid, _, _ in (waiting, hungry):
+        cgroup.attach(pid)
+    assert [let_go(pidfd, writer) for _, pidfd, writer in (hungry, waiting)] == [137, 137]
+    assert cgroup.oom_killed()
+
+
+def test_memory_that_is_low_or_high_is_no_limit(cgroup: Cgroup) -> None:
+    path = v2(cgroup)
+    cgroup.create({"memory": {"reservation": 8 << 20}, "unified": {"memory.high": str(256 << 20)}})
+    pid, pidfd, writer = child("none")
+    cgroup.attach(pid)
+    assert let_go(pidfd, writer) == 99
+    assert (read(f"{path}/memory.low"), read(f"{path}/memory.max")) == (str(8 << 20), "max")
+    assert not cgroup.oom_killed()
+
+
+def test_a_process_gets_no_more_of_a_processor_than_its_quota(cgroup: Cgroup) -> None:
+    cgroup.create({"cpu": {"quota": 20_000, "period": 100_000}})
+    pid, pidfd, writer = child("spin")
+    cgroup.attach(pid)
+    started = time.monotonic()
+    assert let_go(pidfd, writer) == 99
+    used_s = (cgroup.stats()["cpu_usage_ns"] or 0) / 1e9
+    assert used_s < 0.5 * (time.monotonic() - started) + 0.05, "a fifth, and what is left of a period"
+
+
+def test_block_io_has_a_weight_where_a_scheduler_knows_them(cgroup: Cgroup) -> None:
+    cgroup.create({"blockIO": {"weight": 500}})
+    _, path = next((names, path) for names, path in cgroup.hierarchies() if names in ("", "blkio"))
+    places = ("io.bfq.weight", "io.weight", "blkio.bfq.weight")
+    shown = {name: read(f"{path}/{name}").split()[-1] for name in places if os.path.exists(f"{path}/{name}")}
+    if shown:
+        assert next(iter(shown.values())) == ("4950" if next(iter(shown)) == "io.weight" else "500")
+    assert bool(cgroup.warnings) is not bool(shown)
+
+
+def test_pressure_is_told_where_the_kernel_counts_it(cgroup: Cgroup) -> None:
+    path = v2(cgroup)
+    cgroup.create({})
+    stats = cgroup.stats()
+    for name in ("cpu", "memory", "io"):
+        assert (stats[f"{name}_pressure_us"] is not None) == os.path.exists(f"{path}/{name}.pressure")
 
 
 def test_a_setting_cannot_name_a_file_elsewhere(cgroup: Cgroup) -> None:

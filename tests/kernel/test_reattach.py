@@ -13,6 +13,7 @@ import pytest
 from engine.kernel import process
 from engine.runtime.client import MonitorClient
 from tests.kernel.rig import Container, Rig
+from tests.kernel.test_monitor import cgroups_of
 from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root", "netns", "overlay", "cgroup")
@@ -129,9 +130,7 @@ def test_a_new_monitor_cleans_up_after_an_end_that_nobody_saw(rig: Rig) -> None:
     until(lambda: not container.client.alive())
     until(lambda: not monitors_of(container))
     assert container.status()["exit_code"] == -1
-    assert not any(
-        os.path.exists(f"/sys/fs/cgroup/{name}/umiak/{container.id}") for name in os.listdir("/sys/fs/cgroup")
-    )
+    assert cgroups_of(container) == []
 
 
 def test_a_new_monitor_restarts_what_ended_unseen_if_the_policy_says_so(rig: Rig) -> None:
