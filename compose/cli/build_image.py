@@ -97,7 +97,7 @@ def show_findings(request: BuildRequest) -> int:
     from engine.images.build.builder import check
 
     findings = check(request)
-    print("\n".join(map(str, findings)) or "nothing to complain about")
+    print("\n".join(map(str, findings)) or "Check complete, no warnings found.")
     return 1 if findings else 0
 
 

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InvalidInput, NotFound, UmiakError
+from engine.images.build import lint
 from engine.images.build.bases import BaseImages, Pull
 from engine.images.build.cache import BuildCache, Built
 from engine.images.build.context import explained, open_context
@@ -37,7 +38,6 @@ from engine.types import Image
 
 if TYPE_CHECKING:
     from engine.images.build.cacheio import CachePlace
-    from engine.images.build.lint import Finding
     from engine.images.build.outputs import Output
     from engine.images.store import ImageStore
     from engine.ports import BuildRunner
@@ -91,16 +91,14 @@ def build(
     return _delivered(store, cache, solved, built, request, epoch, extra)
 
 
-def check(request: BuildRequest) -> list[Finding]:
+def check(request: BuildRequest) -> list[lint.Finding]:
     """What in the Dockerfile of a request is better written otherwise. Raise InvalidInput where it is wrong."""
     import tempfile
-
-    from engine.images.build import lint
 
     with tempfile.TemporaryDirectory() as scratch:
         downloads = Downloads(os.path.join(scratch, _DOWNLOADS), request.cancellation)
         with _local_context(request, scratch, downloads) as directory:
-            return lint.check(*read_dockerfile(request, directory))
+            return lint.check(*read_dockerfile(request, directory), request.args)
 
 
 @contextmanager
@@ -211,13 +209,18 @@ def _solved(
         if "\0" in name or "\0" in (value or ""):
             raise InvalidInput(f"the build argument {name!r} holds a NUL byte")
     text, name = read_dockerfile(request, directory)
-    dockerfile = group(parse(text, name), name)
+    statements = parse(text, name)
+    dockerfile = group(statements, name)
     target = dockerfile.target(request.target)
     try:
         solver = Solver(dockerfile, store, request.args, surroundings, request.target or "default")
         solver.solve(target)
     except OSError as error:
         raise explained(error, f"cannot read the build context {request.context}") from error
+    policy = lint.policy_of(text, name, request.args)
+    findings = policy.wanted([*lint.findings_in(statements, dockerfile), *solver.findings])
+    policy.enforce(findings)
+    solver.warnings += [(finding.place, f"{finding.message} ({finding.rule})") for finding in findings]
     return solver, target
 
 

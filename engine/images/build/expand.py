@@ -15,12 +15,12 @@ MAX_DEPTH = 40
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#?\-!$]")
 
 
-def expand(word: str, lookup: Lookup, escape: str = "\\") -> str:
+def expand(word: str, lookup: Lookup, escape: str = "\\", unknown: Callable[[str], object] | None = None) -> str:
     """Replace variables and remove quotes, as a shell does without splitting or globbing.
 
-    A variable without a value becomes the empty string. Raise InvalidInput for a broken `${…}`.
+    A variable without a value becomes the empty string, and `unknown` is told of it. Raise InvalidInput for a broken `${…}`.
     """
-    return _Expansion(word, lookup, escape, quotes=True).run()
+    return _Expansion(word, lookup, escape, quotes=True, unknown=unknown).run()
 
 
 def expand_heredoc(text: str, lookup: Lookup, escape: str = "\\") -> str:
@@ -31,12 +31,22 @@ def expand_heredoc(text: str, lookup: Lookup, escape: str = "\\") -> str:
 class _Expansion:
     """One pass over one word."""
 
-    def __init__(self, text: str, lookup: Lookup, escape: str, *, quotes: bool, depth: int = 0) -> None:
+    def __init__(
+        self,
+        text: str,
+        lookup: Lookup,
+        escape: str,
+        *,
+        quotes: bool,
+        depth: int = 0,
+        unknown: Callable[[str], object] | None = None,
+    ) -> None:
         self.text = text
         self.lookup = lookup
         self.escape = escape
         self.quotes = quotes
         self.depth = depth
+        self.unknown = unknown
         self.position = 0
         if depth > MAX_DEPTH:
             raise InvalidInput("variables nested too deeply")
@@ -108,7 +118,13 @@ class _Expansion:
         if not found:
             return "$"
         self.position = found.end()
-        return self.lookup(found[0]) or ""
+        return self._value(found[0])
+
+    def _value(self, name: str) -> str:
+        value = self.lookup(name)
+        if value is None and self.unknown:
+            self.unknown(name)
+        return value or ""
 
     def _braced(self) -> str:
         start = self.position
@@ -165,9 +181,9 @@ class _Expansion:
         return "".join(out)
 
     def _modified(self, name: str, operator: str, operand: str) -> str:
-        value = self.lookup(name)
         if not operator:
-            return value or ""
+            return self._value(name)
+        value = self.lookup(name)
         is_set = bool(value) if operator[0] == ":" else value is not None
         match operator[-1]:
             case "-":

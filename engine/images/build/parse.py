@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -43,7 +43,10 @@ class Heredoc:
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One logical line: its keyword in capitals, its `--flag=value` words, the rest, and the here-documents it opened."""
+    """One logical line: its keyword in capitals, its `--flag=value` words, the rest, and the here-documents it opened.
+
+    `written` is the keyword as it stands in the file; `gap` the line of an empty line inside, 0 where there is none.
+    """
 
     place: Place
     keyword: str
@@ -51,6 +54,8 @@ class Statement:
     rest: str
     heredocs: tuple[Heredoc, ...]
     escape: str
+    written: str = ""
+    gap: int = 0
 
     @property
     def text(self) -> str:
@@ -74,37 +79,39 @@ def parse(text: str, file: str, *, escape: str | None = None, first_line: int = 
 
     For a part of a file `escape` says what its directive would, and `first_line` where the part stands.
     """
-    lines = [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
+    lines = lines_of(text)
     for number, line in enumerate(lines, 1):
         if "\0" in line:
             raise InvalidInput(
                 "NUL byte: this is not a text file",
                 place=str(Place(file, number + first_line - 1, line.index("\0") + 1)),
             )
-    reader = _Reader(lines, file, escape or _escape_directive(lines, file), first_line)
+    reader = _Reader(lines, file, escape or directives(lines, file).get("escape", "\\"), first_line)
     return list(reader.statements())
 
 
-def _escape_directive(lines: list[str], file: str) -> str:
-    """The escape character. Directives count only above everything else, comments included."""
-    escape = "\\"
-    seen: set[str] = set()
+def lines_of(text: str) -> list[str]:
+    """The lines of a file, whatever ends them, without a byte order mark."""
+    return [line.removesuffix("\r") for line in text.removeprefix("\ufeff").split("\n")]
+
+
+def directives(lines: Sequence[str], file: str) -> dict[str, str]:
+    """The parser directives by name. They count only above everything else, comments included."""
+    found: dict[str, str] = {}
     for number, line in enumerate(lines, 1):
-        found = _DIRECTIVE.match(line.strip())
-        if not found or (name := found[1].lower()) not in _DIRECTIVES:
+        match = _DIRECTIVE.match(line.strip())
+        if not match or (name := match[1].lower()) not in _DIRECTIVES:
             break
-        if name in seen:
+        if name in found:
             raise InvalidInput(f"directive {name!r} given twice", place=str(Place(file, number)))
-        seen.add(name)
-        if name == "escape":
-            escape = found[2]
-            if escape not in ("\\", "`"):
-                raise InvalidInput(
-                    f"cannot use {escape!r} as the escape character",
-                    hint="only \\ and ` can be used",
-                    place=str(Place(file, number)),
-                )
-    return escape
+        if name == "escape" and match[2] not in ("\\", "`"):
+            raise InvalidInput(
+                f"cannot use {match[2]!r} as the escape character",
+                hint="only \\ and ` can be used",
+                place=str(Place(file, number)),
+            )
+        found[name] = match[2]
+    return found
 
 
 class _Reader:
@@ -126,31 +133,34 @@ class _Reader:
                 self.position += 1
                 continue
             place = Place(self.file, self.position + self.first_line, len(line) - len(line.lstrip()) + 1)
-            yield self._statement(self._logical_line(), place)
+            yield self._statement(*self._logical_line(), place)
 
-    def _logical_line(self) -> str:
-        """Join continued lines. Comments and blank lines between them are dropped, as Docker does."""
+    def _logical_line(self) -> tuple[str, int]:
+        """Join continued lines. Comments and blank lines between them are dropped, as Docker does; the number of a blank one is told."""
         parts: list[str] = []
+        blank = gap = 0
         while self.position < len(self.lines):
             line = self.lines[self.position]
             self.position += 1
             if parts and _is_blank_or_comment(line):
+                blank = blank if line.strip() else self.position + self.first_line - 1
                 continue
+            gap = blank or gap
             cut = self.continued.sub("", line)
             parts.append(cut)
             if cut == line:
                 break
-        return "".join(parts).strip()
+        return "".join(parts).strip(), gap
 
-    def _statement(self, line: str, place: Place) -> Statement:
-        keyword, _, rest = re.sub(r"\s", " ", line, count=1).partition(" ")
-        keyword = keyword.upper()
+    def _statement(self, line: str, gap: int, place: Place) -> Statement:
+        written, _, rest = re.sub(r"\s", " ", line, count=1).partition(" ")
+        keyword = written.upper()
         with located(place):
             flags, rest = _split_flags(rest.strip(), self.escape)
             heredocs: tuple[Heredoc, ...] = ()
             if keyword in _TAKES_HEREDOC and "<<" in rest:
                 heredocs = tuple(self._heredocs(rest))
-        return Statement(place, keyword, flags, rest, heredocs, self.escape)
+        return Statement(place, keyword, flags, rest, heredocs, self.escape, written, gap)
 
     def _heredocs(self, rest: str) -> Iterator[Heredoc]:
         for word in split_words(rest, self.escape):

@@ -18,6 +18,7 @@ from engine.images.build.cache import key_of
 from engine.images.build.context import Context
 from engine.images.build.expand import expand
 from engine.images.build.imageconfig import ImageSettings
+from engine.images.build.lint import Finding
 from engine.images.build.parse import Place, located
 from engine.images.build.solvecopy import copy_work
 from engine.images.build.solverun import PROXY_ARGS, run_work
@@ -51,6 +52,7 @@ class Solver:
         self.build_args = {name: value for name, value in args.items() if value is not None}
         self.consumed: set[str] = set()
         self.warnings: list[tuple[Place, str]] = []
+        self.findings: list[Finding] = []
         self.stages: dict[int, SolvedStage] = {}
         self.platform_args = {**_platform_args(), "TARGETSTAGE": target}
         self.global_args = self._global_args()
@@ -152,7 +154,16 @@ class StageSolver:
         return self.args.get(name) if value is None else value
 
     def expand(self, word: str, instruction: ins.Instruction) -> str:
-        return expand(word, self.lookup, instruction.escape)
+        return expand(word, self.lookup, instruction.escape, lambda name: self._note_unknown(name, instruction))
+
+    def _note_unknown(self, name: str, instruction: ins.Instruction) -> None:
+        from difflib import get_close_matches
+
+        if name == "PATH" or name in self.args:  # the one every process has, and what is declared may be empty
+            return
+        close = get_close_matches(name, [*self.settings.env, *self.args], n=1)
+        hint = f"; did you mean ${close[0]}?" if close else ""
+        self.solver.findings.append(Finding(instruction.place, "UndefinedVar", f"${name} has no value here{hint}"))
 
     def _expand_pairs(self, instruction: ins.Env | ins.Label) -> dict[str, str]:
         """All pairs, with the variables as they were before the instruction."""

@@ -35,7 +35,7 @@ class Dockerfile:
     stages: tuple[Stage, ...]
 
     def earlier(self, reference: str, before: int) -> Stage | None:
-        """The stage above `before` that a FROM calls by this name."""
+        """The stage above `before` that a FROM calls by this name, the last one where there are several."""
         named = [stage for stage in self.stages[:before] if stage.from_.name == reference.lower()]
         return named[-1] if named else None
 
@@ -81,9 +81,7 @@ def group(statements: Sequence[Statement], file: str) -> Dockerfile:
         raise InvalidInput(
             f"the Dockerfile has more than {MAX_STAGES} stages", place=str(instructions[starts[-1]].place)
         )
-    stages = _stages(instructions, starts)
-    _refuse_duplicate_names(stages)
-    return Dockerfile(file, tuple(item for item in head if isinstance(item, Arg)), stages)
+    return Dockerfile(file, tuple(item for item in head if isinstance(item, Arg)), _stages(instructions, starts))
 
 
 def _stages(instructions: Sequence[Instruction], starts: Sequence[int]) -> tuple[Stage, ...]:
@@ -93,14 +91,3 @@ def _stages(instructions: Sequence[Instruction], starts: Sequence[int]) -> tuple
         assert isinstance(first, From)
         stages.append(Stage(index, first, tuple(instructions[start + 1 : end])))
     return tuple(stages)
-
-
-def _refuse_duplicate_names(stages: Sequence[Stage]) -> None:
-    places: dict[str, str] = {}
-    for stage in stages:
-        name, place = stage.from_.name, str(stage.from_.place)
-        if name is None:
-            continue
-        if name in places:
-            raise InvalidInput(f"two stages are called {name!r}", hint=f"the first is at {places[name]}", place=place)
-        places[name] = place

@@ -223,7 +223,6 @@ def test_a_pattern_that_matches_nothing_is_a_warning(tmp_path: Path) -> None:
         ("ARG a\nRUN b\nFROM c", "Dockerfile:2:1: RUN stands above the first FROM"),
         ("FROM missing", 'Dockerfile:1:1: no image "missing"'),
         ("FROM $NONE", "Dockerfile:1:1: FROM $NONE names no image"),
-        ("FROM debian AS a\nFROM debian AS A", "Dockerfile:2:1: two stages are called 'a'"),
         ("FROM debian\nCOPY --from=9 a b", "Dockerfile:2:1: --from=9: there is no such stage above this one"),
         ("FROM debian AS a\nCOPY --from=a b c", "Dockerfile:2:1: --from=a: this stage is not above this line"),
         ("FROM debian\nCOPY --from=gone b c", 'Dockerfile:2:1: no image "gone"'),
