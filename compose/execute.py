@@ -39,7 +39,7 @@ from compose.plan import (
     StopContainer,
     UnpauseContainer,
 )
-from compose.readiness import WAIT, Readiness, judge
+from compose.readiness import WAIT, Readiness, exit_reason, judge
 from engine.errors import Conflict, NotFound, TimedOut, UmiakError
 from engine.events import Event, Kind, Sink
 
@@ -151,7 +151,7 @@ class _Run:
             raise self._timed_out() from None
 
     def _take_in(self, operation: Operation, error: BaseException | None) -> None:
-        del self.active[operation.id]
+        self.active.pop(operation.id, None)
         if error is None:
             for missing in self.missing.values():
                 missing.discard(operation.id)
@@ -385,6 +385,8 @@ class _Run:
         data = {"seconds": round(time.monotonic() - begun, 4)} | ({"probes": probes.count} if probes.count else {})
         if not failure:
             self.tell(operation, "container", action.name, verdict.state, **data)
+            if action.stays:
+                threading.Thread(target=self._guard, args=(operation, action, probes), daemon=True).start()
         elif self._is_tolerated(operation, action):
             self.tell(operation, "container", action.name, "not required", message=failure)
         else:
@@ -393,6 +395,11 @@ class _Run:
             raise not_ready(
                 self.engine, action.name, f"dependency failed to start: {failure}" if is_dependency else failure
             )
+
+    def _guard(self, operation: Operation, action: AwaitContainer, probes: _Probes) -> None:
+        """Follow a container that is ready for as long as others are waited for; its failure is one of the whole."""
+        if failure := self._follow(operation, action, probes, stays=True).failure:
+            self.finished.put((operation, not_ready(self.engine, action.name, f"{failure} after it had been ready")))
 
     def _is_tolerated(self, operation: Operation, action: AwaitContainer) -> bool:
         """Whether a failure is only a warning."""
@@ -411,12 +418,18 @@ class _Run:
         verdict = self._follow(operation, action, probes)
         if verdict.failure or verdict.state == "exited" or not action.monitor_s:
             return verdict
-        return self._follow(operation, action, probes, time.monotonic() + action.monitor_s)
+        return self._follow(operation, action, probes, stays=True, until=time.monotonic() + action.monitor_s)
 
     def _follow(
-        self, operation: Operation, action: AwaitContainer, probes: _Probes, until: float | None = None
+        self,
+        operation: Operation,
+        action: AwaitContainer,
+        probes: _Probes,
+        *,
+        stays: bool = False,
+        until: float | None = None,
     ) -> Readiness:
-        """Follow a container until something is certain, or, with `until`, until that moment or a failure before it."""
+        """Follow a container until something is certain; where it `stays`, until a failure, its end or the moment `until`."""
         while True:
             state, verdict = "gone", WAIT
             try:
@@ -424,7 +437,7 @@ class _Run:
                     state = status.state
                     probes.tell(status)
                     verdict = self._judge(operation, action, status)
-                    if verdict.failure or (verdict.done and (until is None or state == "exited")):
+                    if verdict.failure or (verdict.done and (not stays or state == "exited")):
                         return verdict
             except NotFound:
                 state = "gone"
@@ -485,15 +498,20 @@ class _Run:
 
 
 class _Probes:
-    """Tells each run of a health test once."""
+    """Tells each run of a health test once, and each restart while something is waited for."""
 
     def __init__(self, run: _Run, operation: Operation) -> None:
         self.run = run
         self.operation = operation
         self.count = 0
         self.last = 0.0
+        self.restarts = 0
 
     def tell(self, status: ContainerStatus) -> None:
+        if status.restart_count > self.restarts:
+            self.restarts = status.restart_count
+            message = f"{exit_reason(status)}, restarted {self.restarts} times"
+            self.run.tell(self.operation, "container", _name(self.operation), "waiting", message=message)
         for probe in status.health.log if status.health else ():
             if probe.end > self.last:
                 self.last = probe.end

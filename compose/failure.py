@@ -11,7 +11,7 @@ from engine.errors import UmiakError, Unavailable
 if TYPE_CHECKING:
     from compose.plan import RunHook
     from engine.facade import Engine
-    from engine.types import ContainerInfo, ContainerStatus
+    from engine.types import ContainerInfo
 
 LOG_LINES = 10
 OUTPUT_LINES = 5
@@ -31,7 +31,7 @@ def not_ready(engine: Engine, name: str, message: str) -> NotReady:
         container = engine.container(name)
     except UmiakError:
         return NotReady(message, hint="see what there is with: umiak ps -a")
-    details = (*_end(container), *_last_probe(container.status), *_last_lines(engine, name))
+    details = (*_end(container), *_last_probe(engine, container), *_last_lines(engine, name))
     return NotReady(message, details=details, hint=_next_command(container))
 
 
@@ -56,15 +56,27 @@ def _end(container: ContainerInfo) -> list[str]:
     return [f"{container.name} {exit_reason(status)}{ran}{restarts}", *([status.error] if status.error else [])]
 
 
-def _last_probe(status: ContainerStatus) -> list[str]:
+def _last_probe(engine: Engine, container: ContainerInfo) -> list[str]:
+    status = container.status
     if status.health is None or not status.health.log:
         return []
     probe = status.health.log[-1]
     result = "timed out or could not start" if probe.exit_code == -1 else f"exited with code {probe.exit_code}"
+    streak = status.health.failing_streak
     lines = [
-        f"last probe {result} after {probe.end - probe.start:.1f}s, {status.health.failing_streak} failures in a row"
+        f"last probe: {_test(engine, container)}",
+        f"  {result} after {probe.end - probe.start:.1f}s, {streak} failures in a row",
     ]
     return lines + [f"  {line}" for line in printable(probe.output).splitlines()[-OUTPUT_LINES:]]
+
+
+def _test(engine: Engine, container: ContainerInfo) -> str:
+    """The health test's command, from the file or the image."""
+    check = container.spec.healthcheck
+    if check is None or not check.test:
+        check = engine.images.resolve(container.image_id).config.healthcheck
+    test = check.test if check and check.test else ()
+    return printable(" ".join(test[1:]))
 
 
 def _last_lines(engine: Engine, name: str) -> list[str]:

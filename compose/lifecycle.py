@@ -166,17 +166,28 @@ def remove(project: str, containers: Iterable[ContainerInfo], *, stop: bool = Fa
     return builder.plan()
 
 
-def start(project: str, containers: Iterable[ContainerInfo], services: Sequence[str] = ()) -> Plan:
+def start(
+    project: str, containers: Iterable[ContainerInfo], services: Sequence[str] = (), *, wait: bool = False
+) -> Plan:
     """Start what does not run, what is needed before what needs it, waiting for the conditions that they were made with.
 
-    What ran to its end successfully, and is needed for just that, is not run again.
+    What ran to its end successfully, and is needed for just that, is not run again. With `wait` all of them must become ready.
     """
     builder = PlanBuilder(project)
     known = _Services.of(containers)
     wanted = _with_needs(known, services) if services else set(known.containers)
     awaited = {name for s in wanted for name, c in known.needs(s).items() if c == "service_completed_successfully"}
-    _start_all(builder, known, wanted, awaited - set(services), stopped={})
+    started = _start_all(builder, known, wanted, awaited - set(services), stopped={})
+    for container, operation in started if wait else []:
+        action = AwaitContainer(container.name, "ready", one_shot=_may_end(container), stays=True)
+        builder.add(_resource(container), action, "asked for with --wait", after=[operation])
     return builder.plan()
+
+
+def _may_end(container: ContainerInfo) -> bool:
+    """Whether ending with 0 is as good as running: nothing restarts it, reaches it or tests it."""
+    spec = container.spec
+    return spec.restart.name == "no" and not spec.ports and container.status.health is None
 
 
 def boot(project: str, containers: Iterable[ContainerInfo]) -> Plan:
@@ -234,7 +245,8 @@ def _start_all(
     *,
     cause: str = "asked for",
     required: bool = True,
-) -> None:
+) -> list[tuple[ContainerInfo, int | None]]:
+    """Add the starts; return all the containers wanted, each with its operation where there is one."""
     started: dict[str, list[tuple[ContainerInfo, int | None]]] = {}
     for name, containers in known.containers.items():
         if name not in wanted:
@@ -253,6 +265,7 @@ def _start_all(
             (one, None if one.name in up else _start_one(builder, one, [*waits, stopped.get(one.name)], cause))
             for one in containers
         ]
+    return [pair for pairs in started.values() for pair in pairs]
 
 
 def _is_up(container: ContainerInfo, awaited: bool) -> bool:

@@ -81,8 +81,23 @@ class Orchestrator:
             except UmiakError as error:
                 self._settle_updates(desired, plan, options, error)
                 raise
+            if options.wait and not self.dry_run:
+                self._check_ready(desired, options)
             self._forget_private_files(desired.project, desired)
         return plan
+
+    def _check_ready(self, desired: Desired, options: UpOptions) -> None:
+        """Raise NotReady where a container that was ready has failed while others were waited for."""
+        from compose.failure import not_ready
+        from compose.readiness import judge
+        from compose.verdicts import selection
+
+        for name in selection(desired, options):
+            service = desired.services[name]
+            for one in self.engine.containers({labels.PROJECT: desired.project, labels.SERVICE: name}):
+                verdict = judge(one.status, "ready", name=one.name, service=name, one_shot=service.one_shot)
+                if verdict.failure and one.labels.get(labels.ONEOFF) != "True":
+                    raise not_ready(self.engine, one.name, f"{verdict.failure} after it had been ready")
 
     def _settle_updates(self, desired: Desired, plan: Plan, options: UpOptions, error: UmiakError) -> None:
         """Take the updates that a failure interrupted to an end, as each service's `failure_action` says; add that to the error."""
@@ -255,14 +270,21 @@ class Orchestrator:
             self._execute(plan)
         return plan
 
-    def start(self, project: str, services: Sequence[str] = ()) -> Plan:
-        """Start containers that exist, in the order and under the conditions that they were made with."""
+    def start(
+        self,
+        project: str,
+        services: Sequence[str] = (),
+        *,
+        wait: bool = False,
+        wait_timeout_s: float | None = None,
+    ) -> Plan:
+        """Start containers that exist, in the order and under the conditions that they were made with; `wait` until they are ready."""
         from compose import lifecycle
 
         with self._locked(project):
             self.containers(project, services, stopped=True)
-            plan = lifecycle.start(project, self.containers(project, stopped=True), services)
-            self._execute(plan)
+            plan = lifecycle.start(project, self.containers(project, stopped=True), services, wait=wait)
+            self._execute(plan, timeout_s=wait_timeout_s)
         return plan
 
     def boot(self, project: str) -> Plan:

@@ -220,7 +220,7 @@ class AwaitContainer:
     """Wait until a container fulfils a condition. Where it is not `required`, a failure is only a warning.
 
     With `monitor_s` a new container is on trial: it must stay so for as many seconds, and a restart is a failure too. Of a
-    service, `tolerated` such failures are only warnings.
+    service, `tolerated` such failures are only warnings. One that `stays` must be so until all of the plan is done.
     """
 
     name: str
@@ -229,6 +229,7 @@ class AwaitContainer:
     one_shot: bool = False
     monitor_s: float | None = None
     tolerated: int = 0
+    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)

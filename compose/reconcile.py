@@ -409,7 +409,8 @@ class _Planner:
         self.waits[key] = None
         if not self._fulfils(replica, condition):
             needing = self._needing(replica.service.name, condition)
-            action = AwaitContainer(replica.name, condition, required=any(needing.values()))
+            stays = self.options.wait and condition == "service_healthy"
+            action = AwaitContainer(replica.name, condition, required=any(needing.values()), stays=stays)
             cause = f"{condition} needed by {', '.join(needing)}"
             self.waits[key] = self.builder.add(replica.resource, action, cause, after=[replica.started])
         return self.waits[key]
@@ -426,7 +427,7 @@ class _Planner:
             for replica in replicas:
                 is_awaited = any(self.waits.get((replica.name, condition)) for condition in _CONDITIONS)
                 if not is_awaited and not self._fulfils(replica, "ready"):
-                    action = AwaitContainer(replica.name, "ready", one_shot=replica.service.one_shot)
+                    action = AwaitContainer(replica.name, "ready", one_shot=replica.service.one_shot, stays=True)
                     self.builder.add(replica.resource, action, "asked for with --wait", after=[replica.started])
 
     def _fulfils(self, replica: Replica, condition: Condition) -> bool:

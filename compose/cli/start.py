@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from compose import labels
-from compose.cli.context import Context, check_services, print_plan
-from compose.cli.options import Args, Command
+from compose.cli.context import Context, check_services, print_plan, timeout_of
+from compose.cli.options import Args, Command, Option
 
 COMMAND = Command(
     "start",
     "Start containers that exist",
     words="[SERVICE...]",
+    options=[
+        Option("--wait", help="Return when the services are running, or healthy where they have a health check"),
+        Option("--wait-timeout", metavar="SECONDS", help="How long to wait at most"),
+    ],
 )
 
 
@@ -21,7 +25,9 @@ def run(context: Context, args: Args) -> int:
         services = check_services(context, known, args.words)
         if args.words and not services:
             return 0
-        plan = orchestrator.start(project, services)
+        plan = orchestrator.start(
+            project, services, wait=args.flag("wait"), wait_timeout_s=timeout_of(args, "wait-timeout")
+        )
     if context.dry_run:
         print_plan(plan)
     return 0

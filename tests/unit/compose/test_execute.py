@@ -26,7 +26,7 @@ def test_an_unhealthy_dependency_fails_with_all_that_helps(stack: FakeStack) -> 
     with pytest.raises(NotReady) as caught:
         stack.write(CHAIN).up()
     assert caught.value.message == "dependency failed to start: container p-db-1 is unhealthy"
-    assert "last probe exited with code 1 after 0.1s, 0 failures in a row" in caught.value.details
+    assert caught.value.details[:2] == ("last probe: true", "  exited with code 1 after 0.1s, 0 failures in a row")
     assert "  last words" in caught.value.details
     assert caught.value.hint == "try the test by hand with: umiak -p p exec db sh"
     assert str(caught.value.place).endswith("compose.yaml:9:5"), "its health check"
