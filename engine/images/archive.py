@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import InvalidInput, NotFound, Unsupported
 from engine.images.changes import apply_changes
+from engine.images.compression import CHUNK_BYTES, Readable
 from engine.images.config import MAX_JSON_BYTES, diff_ids, host_architecture, parse_json, timestamp
 from engine.images.layers import full_disk_explained
 from engine.images.members import Members, open_input, open_members, read_member
+from engine.images.parallel import Cancelled, gather
 from engine.images.reference import Reference, is_digest
 from engine.images.store import ImageStore, LayerRef
 from engine.types import Image
@@ -35,6 +41,8 @@ _LAYER_TYPES = (
 )
 _MAX_INDEX_DEPTH = 4
 _MAX_LAYERS = 512
+_MOST_AT_ONCE = 4
+"""Layers unpacked at a time: no more than there are processors, and few enough to bound the memory."""
 
 
 def load(store: ImageStore, path: str, *, progress: Progress | None = None) -> list[Image]:
@@ -124,11 +132,8 @@ def _load_docker(store: ImageStore, members: Members, item: Mapping[str, Any], r
         raise InvalidInput(f"the archive lacks the image configuration {name!r}")
     _check_named_digest(str(name), config)
     wanted = _wanted_layers(config, len(layer_names))
-    layers = []
-    for done, (layer_name, diff_id) in enumerate(zip(layer_names, wanted, strict=True)):
-        report(f"layer {diff_id[7:19]}", done, len(wanted))
-        layers.append(_layer(store, members, layer_name, diff_id, None))
-    report("image", len(wanted), len(wanted))
+    named = [_Layer(layer_name, diff_id, None) for layer_name, diff_id in zip(layer_names, wanted, strict=True)]
+    layers = _layers(store, members, named, report)
     return store.add_image_bytes(config, layers, _names(item, "RepoTags"))
 
 
@@ -140,14 +145,13 @@ def _load_oci(store: ImageStore, members: Members, descriptor: Mapping[str, Any]
     if not isinstance(layer_descriptors, list):
         raise InvalidInput("the image manifest lists no layers")
     wanted = _wanted_layers(config, len(layer_descriptors))
-    layers = []
-    for done, (item, diff_id) in enumerate(zip(layer_descriptors, wanted, strict=True)):
+    named = []
+    for item, diff_id in zip(layer_descriptors, wanted, strict=True):
         layer = _descriptor(item)
         if not str(layer.get("mediaType", "")).startswith(_LAYER_TYPES):
             raise Unsupported(f"a layer of the image has the unknown media type {layer.get('mediaType')!r}")
-        report(f"layer {diff_id[7:19]}", done, len(wanted))
-        layers.append(_layer(store, members, _blob_name(layer["digest"]), diff_id, layer["digest"]))
-    report("image", len(wanted), len(wanted))
+        named.append(_Layer(_blob_name(layer["digest"]), diff_id, layer["digest"]))
+    layers = _layers(store, members, named, report)
     names = _reference_names(descriptor)
     image = store.add_image_bytes(config, layers, names, manifest=original)
     if store.manifest(image.id).digest == descriptor["digest"]:
@@ -156,15 +160,52 @@ def _load_oci(store: ImageStore, members: Members, descriptor: Mapping[str, Any]
     return image
 
 
-def _layer(store: ImageStore, members: Members, name: str, diff_id: str, blob: str | None) -> LayerRef:
-    known = store.find_layer(diff_id)
-    if known is not None:
-        return known
-    file = members.open(name)
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer's name in the archive, its diff ID and, where the archive says it, its blob's digest."""
+
+    name: str
+    diff_id: str
+    blob: str | None
+
+
+def _layers(store: ImageStore, members: Members, wanted: Sequence[_Layer], report: Progress) -> list[LayerRef]:
+    """All layers of an image, those that are missing added several at a time; where one fails the others are given up."""
+    have = {layer.diff_id: store.find_layer(layer.diff_id) for layer in wanted}
+    missing = {layer.diff_id: layer for layer in wanted if have[layer.diff_id] is None}
+    stop, reporting, started = threading.Event(), threading.Lock(), itertools.count()
+
+    def add(layer: _Layer) -> LayerRef:
+        with reporting:
+            report(f"layer {layer.diff_id[7:19]}", next(started), len(missing))
+        return _add_layer(store, members, layer, stop)
+
+    with ThreadPoolExecutor(min(_MOST_AT_ONCE, len(os.sched_getaffinity(0))), "load") as pool:
+        futures = {diff_id: pool.submit(add, layer) for diff_id, layer in missing.items()}
+        gather(futures.values(), stop.set)
+    report("image", len(missing), len(missing))
+    return [have[layer.diff_id] or futures[layer.diff_id].result() for layer in wanted]
+
+
+def _add_layer(store: ImageStore, members: Members, layer: _Layer, stop: threading.Event) -> LayerRef:
+    file = members.open(layer.name)
     if file is None:
-        raise InvalidInput(f"the archive lacks the layer {name!r}")
+        raise InvalidInput(f"the archive lacks the layer {layer.name!r}")
     with file:
-        return store.add_layer(file, diff_id=diff_id, blob=blob)
+        return store.add_layer(_Stoppable(file, stop), diff_id=layer.diff_id, blob=layer.blob)
+
+
+class _Stoppable:
+    """A file that is read until another thread says that it is no longer wanted."""
+
+    def __init__(self, file: Readable, stop: threading.Event) -> None:
+        self._file = file
+        self._stop = stop
+
+    def read(self, size: int = CHUNK_BYTES, /) -> bytes:
+        if self._stop.is_set():
+            raise Cancelled("given up")
+        return self._file.read(size)
 
 
 def _wanted_layers(config: bytes, count: int) -> tuple[str, ...]:

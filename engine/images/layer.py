@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
-import queue
 import stat
-import threading
-from collections.abc import Callable, Iterable, Iterator
 
 from engine.errors import Denied, InvalidInput, KernelError, UmiakError
 from engine.images.tar import Entry, Limits, TarReader
 from engine.images.tree import remove_tree
 from engine.kernel.files import open_in_root
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 WHITEOUT_PREFIX = b".wh."
 OPAQUE_MARKER = b".wh..wh..opq"
@@ -29,7 +30,6 @@ _CACHED_PARENTS = 512
 _MAX_LINKS_FOLLOWED = 40
 _USUAL_DEPTH = 64
 _KEPT_XATTRS = (b"user.", b"security.capability", b"system.posix_acl_")
-_STOP_WAITS = 50
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
 _ARCHIVE_FAULTS = (
     errno.ENAMETOOLONG,
@@ -410,38 +410,3 @@ def _explained(error: OSError, path: bytes) -> UmiakError:
     if error.errno in _ARCHIVE_FAULTS:
         return InvalidInput(f"cannot unpack {name}: {why}")
     return KernelError(f"cannot unpack {name}: {why}", errno=error.errno or 0)
-
-
-def in_thread(pieces: Iterator[bytes], depth: int = 8) -> Iterator[bytes]:
-    """Run an iterator (read, hash, decompress) in a thread of its own, a few pieces ahead of its reader."""
-    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def produce() -> None:
-        last: BaseException | None = None
-        try:
-            for piece in pieces:
-                if stopped.is_set():
-                    return
-                ready.put(piece)
-        except BaseException as error:
-            last = error
-        ready.put(last)
-
-    thread = threading.Thread(target=produce, name="layer-reader", daemon=True)
-    thread.start()
-    try:
-        while (piece := ready.get()) is not None:
-            if isinstance(piece, BaseException):
-                raise piece
-            yield piece
-    finally:
-        # A thread that waits for a pipe to say more is left to itself: it is a daemon and does nothing but read.
-        stopped.set()
-        for _ in range(_STOP_WAITS):
-            if not thread.is_alive():
-                break
-            try:
-                ready.get(timeout=0.02)
-            except queue.Empty:
-                continue

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import functools
 import hashlib
+import itertools
 import os
 import shutil
 import struct
@@ -16,10 +17,11 @@ from contextlib import contextmanager, suppress
 from engine.errors import InvalidInput, Unavailable
 from engine.images.blobs import BlobWriter
 from engine.images.compression import Peeked, Readable, decompressed
-from engine.images.layer import LayerWriter, in_thread
-from engine.images.leases import locked
+from engine.images.layer import LayerWriter
+from engine.images.leases import Lease, locked
 from engine.images.tar import Limits
 from engine.images.tree import remove_tree
+from engine.images.unpacker import Unpacker
 from engine.kernel import procfs
 from engine.kernel.files import spread_subdirectories, syncfs
 
@@ -28,6 +30,8 @@ SETTLED_AFTER_S = 60.0
 _UNSETTLED = "unsettled"
 _TEMPORARY = ".new-"
 _TRASH = ".old-"
+_SMALL_BYTES = 1 << 20
+"""What is not larger is unpacked before another process could have been started."""
 
 
 class LayerDirectory:
@@ -188,11 +192,17 @@ class Unpacked:
 
 
 def unpack(
-    source: Readable, target: str | None, blob: BlobWriter | None, what: str, limits: Limits | None = None
+    source: Readable,
+    target: str | None,
+    blob: BlobWriter | None,
+    what: str,
+    limits: Limits | None = None,
+    lease: Lease | None = None,
 ) -> Unpacked:
     """Read a layer once: hash it as it is (into `blob`) and uncompressed, and write its files below `target`.
 
-    Reading, hashing and decompressing run in a thread beside the writing. `target` None only hashes.
+    Reading, hashing and decompressing run here, the writing of a large layer in a process beside it, which holds `lease` too: nobody
+    takes its directory for abandoned before it has ended. `target` None only hashes.
     """
     stream = Peeked(blob.tee(source) if blob else source)
     # What is not compressed has one digest: hashing it twice would cost a fifth of the time.
@@ -212,13 +222,28 @@ def unpack(
             for _ in pieces():
                 pass
         else:
-            with LayerWriter(target) as writer:
-                writer.unpack(in_thread(pieces()), limits)
-                writer.finish()
+            _write_files(pieces(), target, limits or Limits(), lease)
     except InvalidInput as error:
         raise InvalidInput(f"cannot unpack {what}: {error.message}", hint=error.hint) from error
     diff_id = f"sha256:{uncompressed.hexdigest()}" if uncompressed is not None else _digest_of(blob)
     return Unpacked(diff_id, size_bytes)
+
+
+def _write_files(pieces: Iterator[bytes], target: str, limits: Limits, lease: Lease | None) -> None:
+    head = []
+    for piece in pieces:
+        head.append(piece)
+        if sum(map(len, head)) > _SMALL_BYTES:
+            break
+    else:
+        with LayerWriter(target) as writer:
+            writer.unpack(head, limits)
+            writer.finish()
+        return
+    with Unpacker(target, limits, [lease.fd] if lease else ()) as unpacker:
+        for piece in itertools.chain(head, pieces):
+            unpacker.write(piece)
+        unpacker.finish()
 
 
 def _digest_of(blob: BlobWriter | None) -> str:

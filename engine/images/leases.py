@@ -14,28 +14,31 @@ from contextlib import contextmanager
 
 
 class Lease:
-    """One command's claim. Made when the command first adds something; `release()` gives all of it up."""
+    """One command's claim. Made when the command first adds something; `release()` gives all of it up.
+
+    A process that inherits `fd` holds the claim with it.
+    """
 
     def __init__(self, directory: str) -> None:
         self.name = os.urandom(8).hex()
         path = os.path.join(directory, self.name)
         self._held: set[str] = set()
         os.makedirs(directory, mode=0o700, exist_ok=True)
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        self._end = weakref.finalize(self, _end, path, self._fd)
+        self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self.fd, fcntl.LOCK_EX)
+        self._end = weakref.finalize(self, _end, path, self.fd)
 
     def hold(self, digest: str) -> None:
         """Claim a digest. The caller holds the store's lock, so no collection runs meanwhile."""
         if digest not in self._held:
             self._held.add(digest)
-            os.write(self._fd, f"{digest}\n".encode())
+            os.write(self.fd, f"{digest}\n".encode())
 
     def drop(self, digests: set[str]) -> None:
         """Give up claims that an image has taken over."""
         self._held -= digests
-        os.ftruncate(self._fd, 0)
-        os.write(self._fd, "".join(f"{digest}\n" for digest in sorted(self._held)).encode())
+        os.ftruncate(self.fd, 0)
+        os.write(self.fd, "".join(f"{digest}\n" for digest in sorted(self._held)).encode())
 
     def release(self) -> None:
         """End the lease. It ends by itself when the owner forgets it or the process exits."""

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any
 
 from engine.errors import Conflict, InvalidInput, NotFound
 from engine.images.blobs import BlobStore, BlobWriter, replace_file, to_json
@@ -121,7 +121,7 @@ class ImageStore:
             lease.hold(row["blob"])
             return LayerRef(diff_id, row["blob"], size_bytes)
 
-    def add_layer(self, tar: BinaryIO, *, diff_id: str | None = None, blob: str | None = None) -> LayerRef:
+    def add_layer(self, tar: Readable, *, diff_id: str | None = None, blob: str | None = None) -> LayerRef:
         """Store a layer from a tar stream of any compression, extracting while reading.
 
         Expected digests are verified: InvalidInput where the content differs, and nothing is kept.
@@ -134,7 +134,7 @@ class ImageStore:
                 self._commit(writer, unpacked, what, diff_id, blob)
             else:
                 with self.layers.temporary(lease.name) as temporary:
-                    unpacked = unpack(tar, os.path.join(temporary, "fs"), writer, what)
+                    unpacked = unpack(tar, os.path.join(temporary, "fs"), writer, what, lease=lease)
                     self._commit(writer, unpacked, what, diff_id, blob, temporary)
             return LayerRef(unpacked.diff_id, writer.digest, unpacked.size_bytes)
 
@@ -170,9 +170,11 @@ class ImageStore:
         self, writer: PartialBlob, source: Callable[[int], Readable], what: str, diff_id: str, blob: str
     ) -> LayerRef:
         stream = writer.stream(source)
-        with self.layers.temporary(self._leased_now().name) as temporary:
+        lease = self._leased_now()
+        with self.layers.temporary(lease.name) as temporary:
             extracted = None if self.layers.has(diff_id) else temporary
-            unpacked = unpack(stream, os.path.join(temporary, "fs") if extracted else None, None, what)
+            target = os.path.join(temporary, "fs") if extracted else None
+            unpacked = unpack(stream, target, None, what, lease=lease)
             self._commit(writer, unpacked, what, diff_id, blob, extracted)
         writer.discard()
         return LayerRef(unpacked.diff_id, blob, unpacked.size_bytes)
@@ -477,7 +479,7 @@ class ImageStore:
             if self.layers.has(diff_id):
                 return
             with self.layers.temporary(lease.name) as temporary, self.blobs.open(row["blob"]) as file:
-                unpacked = unpack(file, os.path.join(temporary, "fs"), None, what)
+                unpacked = unpack(file, os.path.join(temporary, "fs"), None, what, lease=lease)
                 if unpacked.diff_id != diff_id:
                     raise InvalidInput(
                         f"{what} in the image store is damaged", hint="remove the image and load it again"

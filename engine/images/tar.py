@@ -6,14 +6,15 @@ is sought: data comes from any iterator of byte pieces. tar(5); POSIX pax; GNU t
 
 from __future__ import annotations
 
-import functools
 import os
 import zlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
 
 from engine.errors import InvalidInput
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import BinaryIO
 
 BLOCK_BYTES = 512
 _ZERO_BLOCK = bytes(BLOCK_BYTES)
@@ -23,14 +24,18 @@ _MAX_PATH_BYTES = 4096
 _PIECE_BYTES = 1 << 20
 _MAX_NUMBER = 1 << 62
 _MAX_SECONDS = 1 << 40
+_MAX_REMEMBERED = 1024
+_remembered: dict[bytes, int] = {}
 
 
-@dataclass(frozen=True, slots=True)
 class Limits:
     """What one archive may hold at most. `data_bytes` bounds the whole uncompressed stream."""
 
-    entries: int = 5_000_000
-    data_bytes: int = 1 << 38
+    __slots__ = ("data_bytes", "entries")
+
+    def __init__(self, entries: int = 5_000_000, data_bytes: int = 1 << 38) -> None:
+        self.entries = entries
+        self.data_bytes = data_bytes
 
 
 class Entry:
@@ -84,10 +89,16 @@ class ByteSource:
             raise InvalidInput("the tar archive is cut off")
         return taken
 
+    def some(self, size: int) -> memoryview:
+        """Read what is at hand of the next `size` bytes, at least one; raise InvalidInput where the stream ends."""
+        if self._offset == len(self._view):
+            self._gather(1)
+        return self.exactly(min(size, len(self._view) - self._offset) or 1)
+
     def skip(self, size: int) -> None:
         """Pass over `size` bytes."""
         while size > 0:
-            size -= len(self.exactly(min(size, _PIECE_BYTES)))
+            size -= len(self.some(min(size, _PIECE_BYTES)))
 
     def drain(self) -> None:
         """Read the rest, so that whoever hashes the stream sees all of it."""
@@ -128,6 +139,9 @@ class SeekableSource(ByteSource):
             data += more
         self.position += len(data)
         return memoryview(data)
+
+    def some(self, size: int) -> memoryview:
+        return self.exactly(size)
 
     def skip(self, size: int) -> None:
         self.position += size
@@ -173,7 +187,7 @@ class TarReader:
         for offset, length in entry.sparse if entry.sparse is not None else ((0, entry.size),):
             done = 0
             while done < length:
-                piece = self._source.exactly(min(length - done, _PIECE_BYTES))
+                piece = self._source.some(min(length - done, _PIECE_BYTES))
                 self._stored -= len(piece)
                 yield offset + done, piece
                 done += len(piece)
@@ -379,10 +393,14 @@ def _number(field: bytes) -> int:
     return value
 
 
-@functools.lru_cache(1024)
 def _repeated_number(field: bytes) -> int:
     """A field whose few values come again and again: mode, user, group."""
-    return _number(field)
+    value = _remembered.get(field)
+    if value is None:
+        value = _number(field)
+        if len(_remembered) < _MAX_REMEMBERED:
+            _remembered[field] = value
+    return value
 
 
 def _decimal(text: bytes) -> int:

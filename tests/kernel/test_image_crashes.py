@@ -17,13 +17,16 @@ from pathlib import Path
 import pytest
 
 from engine.images.archive import load
+from engine.images.leases import live_leases
 from engine.images.save import save
 from engine.images.store import ImageStore
 from engine.paths import Paths
 from engine.state import State
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root")
-FILES = 40
+FILES, FILE_BYTES = 40, 30_000
+"""A layer is large enough to be unpacked by a process of its own."""
 
 COMMAND = """
 import sys
@@ -77,7 +80,7 @@ def layer_tar(name: str) -> bytes:
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for number in range(FILES):
             info = tarfile.TarInfo(f"{name}/{number}")
-            data = content.randbytes(5000)
+            data = content.randbytes(FILE_BYTES)
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return buffer.getvalue()
@@ -106,14 +109,22 @@ def check_whole(store: ImageStore, *names: str) -> None:
                 assert f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" == ref.blob
             [top] = os.listdir(directory)
             assert len(os.listdir(os.path.join(directory, top))) == FILES
-            assert all(
-                os.path.getsize(os.path.join(directory, top, file)) == 5000 for file in os.listdir(f"{directory}/{top}")
-            )
+            sizes = {os.path.getsize(os.path.join(directory, top, file)) for file in os.listdir(f"{directory}/{top}")}
+            assert sizes == {FILE_BYTES}
+
+
+def wait_for_unpackers(store: ImageStore) -> None:
+    """Those of a killed command end when they have read what it wrote to them; until then they hold its lease."""
+    deadline = time.monotonic() + 20 * PATIENCE
+    while live_leases(os.path.join(store.paths.images, "leases")):
+        assert time.monotonic() < deadline, "a lease outlives its command"
+        time.sleep(0.002)
 
 
 def check_nothing_else(store: ImageStore) -> None:
     """After one collection the store holds what its images name, and nothing more."""
     store.close()  # the test's own claims
+    wait_for_unpackers(store)
     store.collect_garbage()
     used = store._referenced()
     assert set(store.blobs.all()) <= used

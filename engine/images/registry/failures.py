@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from engine.errors import TimedOut, UmiakError, Unavailable
+from engine.images.parallel import Cancelled
 from engine.images.registry.settings import Settings
 
 NO_REGISTRY_HINT = (
@@ -62,10 +63,6 @@ class Pace:
         if position - before < _SLOWEST_BYTES_PER_S * (now - since):
             raise Stalled(f"{self._host} hardly sends anything")
         self._window = (now, position)
-
-
-class Cancelled(UmiakError):
-    """Given up, because another part of the same transfer has failed."""
 
 
 PASSING = (Broken, Throttled, Stalled)

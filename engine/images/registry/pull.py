@@ -6,20 +6,20 @@ image is the last step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from engine.errors import Denied, InvalidInput, NotFound, TimedOut, UmiakError, Unavailable, Unsupported
 from engine.images.compression import Readable
 from engine.images.config import diff_ids, parse_json
+from engine.images.parallel import gather
 from engine.images.reference import Reference, is_digest
 from engine.images.registry.credentials import CredentialStore
 from engine.images.registry.endpoints import endpoints
 from engine.images.registry.events import Progress, Reporter, short
-from engine.images.registry.failures import Cancelled, Unreachable
+from engine.images.registry.failures import Unreachable
 from engine.images.registry.manifest import (
     Descriptor,
     ImageManifest,
@@ -186,28 +186,6 @@ def fetch_layers(
         }
         gather(futures.values(), connection.patience.cancel)
         return {diff_id: future.result() for diff_id, future in futures.items()}
-
-
-def gather(futures: Iterable[Future[Any]], cancel: Callable[[], None]) -> None:
-    """Wait for all; where one fails, or the user interrupts, give the others up and raise that."""
-    pending = list(futures)
-    try:
-        done, _ = wait(pending, return_when=FIRST_EXCEPTION)
-        for future in done:
-            future.result()
-    except BaseException as error:
-        cancel()
-        for future in pending:
-            future.cancel()
-        if isinstance(error, Cancelled):
-            raise _first_cause(pending) or error
-        raise
-
-
-def _first_cause(futures: Iterable[Future[Any]]) -> BaseException | None:
-    """Why the parts of a transfer were given up."""
-    ended = (future.exception() for future in futures if future.done() and not future.cancelled())
-    return next((error for error in ended if error is not None and not isinstance(error, Cancelled)), None)
 
 
 def _fetch(

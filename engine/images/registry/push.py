@@ -16,13 +16,14 @@ from typing import Any, BinaryIO
 from engine.errors import InvalidInput, UmiakError
 from engine.images.blobs import to_json
 from engine.images.compression import CHUNK_BYTES, Readable, decompressed, detect
+from engine.images.parallel import gather
 from engine.images.reference import Reference
 from engine.images.registry.credentials import CredentialStore
 from engine.images.registry.endpoints import endpoint
 from engine.images.registry.events import Progress, Reporter, short
 from engine.images.registry.failures import PASSING, Patience
 from engine.images.registry.manifest import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST
-from engine.images.registry.pull import connected, gather, naming
+from engine.images.registry.pull import connected, naming
 from engine.images.registry.repository import MONOLITHIC_BYTES, Connection, Repository
 from engine.images.registry.settings import Settings
 from engine.images.store import ImageStore, LayerRef

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import InvalidInput, UmiakError
-from engine.images.layer import LayerWriter, in_thread
+from engine.images.layer import LayerWriter
 from engine.images.tree import remove_tree
 
 
@@ -212,16 +212,6 @@ def test_remove_tree_takes_deep_trees_and_follows_no_link(tmp_path: Path) -> Non
     assert not top.exists()
     assert (tmp_path / "keep" / "file").exists()
     remove_tree(top)
-
-
-def test_in_thread_passes_errors_on_and_stops_when_left() -> None:
-    def pieces() -> list[bytes]:
-        yield b"one"
-        raise InvalidInput("two")
-
-    with pytest.raises(InvalidInput, match="two"):
-        list(in_thread(pieces()))
-    assert next(in_thread(iter([b"x"] * 1000))) == b"x"
 
 
 path = st.lists(
