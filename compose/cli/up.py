@@ -172,7 +172,7 @@ def plan_options(args: Args) -> UpOptions:
         start=not args.flag("no-start"),
         # Whoever asks how a run ends wants it to run.
         rerun=any(map(args.flag, ("rerun", "abort-on-container-exit", "abort-on-container-failure"))),
-        rerun_services=(*args.words, args.text("exit-code-from") or ""),
+        rerun_services=(*args.words, (args.given("exit-code-from") and args.text("exit-code-from")) or ""),
         wait=args.given("wait") and args.flag("wait"),
     )
 
