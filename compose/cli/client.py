@@ -11,6 +11,8 @@ import socket
 import sys
 from types import FrameType
 
+from compose.cli.promptly import handle_signals_promptly
+
 FORWARDED = (
     signal.SIGINT,
     signal.SIGTERM,
@@ -96,6 +98,7 @@ def _result(connection: socket.socket) -> int | None:
     for number in passed_on:
         signal.signal(number, forward)
     signal.signal(signal.SIGTSTP, suspend)
+    handle_signals_promptly()
     answer = connection.recv(64)
     if answer == REFUSED:
         for number in (*passed_on, signal.SIGTSTP):

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from compose.cli import signals
 from compose.cli.commands import DRY_RUN, GLOBAL, command_module
 from compose.cli.options import Args, Command, HelpAsked, UnknownOption, parse
+from compose.cli.promptly import handle_signals_promptly
 from engine.errors import InvalidInput, UmiakError
 
 
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         del arguments[0]
     try:
         with signals.interruptible(), signals.raising_hangups():
+            handle_signals_promptly()
             code = _run(arguments)
             sys.stdout.flush()
             return code
