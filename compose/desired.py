@@ -238,7 +238,7 @@ class _Translation:
         template = self._container(service)
         # The image's reference counts, and so do labels of the user's own; see `plain` for what does not.
         digest = config_hash(template)
-        preparations = pre_start.preparations(self.project.name, service, template)
+        preparations = pre_start.preparations(self.project.name, service.name, template)
         template = replace(template, labels={**template.labels, **self._labels(service), labels.CONFIG_HASH: digest})
         return DesiredService(
             name=service.name,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from compose import hooks
 from compose.builds import told
 from compose.failure import hook_failed, not_ready
 from compose.plan import (
@@ -332,7 +333,11 @@ class _Run:
         self.tell(operation, "container", action.to, "recreated")
 
     def start_container(self, operation: Operation, action: StartContainer) -> None:
-        act = lambda: self.engine.start_container(action.name)  # noqa: E731
+        def act() -> None:
+            if action.hooked:
+                hooks.expect(self.engine.paths, self.engine.container(action.name).id)
+            self.engine.start_container(action.name)
+
         self.step(operation, "container", action.name, "starting", "started", act)
 
     def stop_container(self, operation: Operation, action: StopContainer) -> None:
@@ -340,8 +345,6 @@ class _Run:
         self.step(operation, "container", action.name, "stopping", "stopped", act)
 
     def run_hook(self, operation: Operation, action: RunHook) -> None:
-        from compose.hooks import outcome
-
         def act() -> None:
             try:
                 session = self.engine.exec(
@@ -358,9 +361,11 @@ class _Run:
                 raise not_ready(
                     self.engine, action.name, f"cannot run {action.point} in {action.name}: it has ended"
                 ) from None
-            code, output = outcome(session)
+            code, output = hooks.outcome(session)
             if code != 0:
                 raise hook_failed(action, code, output)
+            if action.last:
+                hooks.forget(self.engine.paths, self.engine.container(action.name).id)
 
         self.step(operation, "container", action.name, f"running {action.point}", f"ran {action.point}", act)
 

@@ -10,6 +10,8 @@ import json
 import os
 import select
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from compose import labels
@@ -17,6 +19,7 @@ from compose.plan import HookPoint, PlanBuilder, RunHook, StartContainer, StopCo
 
 if TYPE_CHECKING:
     from compose.model.service import Service
+    from engine.paths import Paths
     from engine.runtime.client import ExecSession
     from engine.types import ContainerInfo
 
@@ -37,10 +40,41 @@ def start(
     builder: PlanBuilder, resource: str, name: str, own: Mapping[str, str], cause: str, after: Iterable[int | None] = ()
 ) -> int:
     """Start a container that carries the labels `own`, then run its hooks one after the other; return the last operation."""
-    last = builder.add(resource, StartContainer(name), cause, after=after)
-    for hook in _hooks(name, "post_start", own):
-        last = builder.add(resource, hook, "post_start", after=[last])
-    return last
+    hooked = any(_hooks(name, "post_start", own))
+    last = builder.add(resource, StartContainer(name, hooked), cause, after=after)
+    return run(builder, resource, name, own, "post_start", last) or last
+
+
+def run(
+    builder: PlanBuilder, resource: str, name: str, own: Mapping[str, str], cause: str, after: int | None = None
+) -> int | None:
+    """Run the `post_start` hooks of a container one after the other; return the last operation."""
+    hooks = list(_hooks(name, "post_start", own))
+    for position, hook in enumerate(hooks, start=1):
+        after = builder.add(resource, replace(hook, last=position == len(hooks)), cause, after=[after])
+    return after
+
+
+def expect(paths: Paths, container_id: str) -> None:
+    """Note that a container is about to be started and its hooks have not been run, for the case that we are killed."""
+    os.makedirs(paths.container_run(container_id), mode=0o711, exist_ok=True)
+    with open(_note(paths, container_id), "w"):
+        pass
+
+
+def forget(paths: Paths, container_id: str) -> None:
+    """Note that a container's hooks have been run."""
+    with suppress(FileNotFoundError):
+        os.unlink(_note(paths, container_id))
+
+
+def are_due(paths: Paths, container: ContainerInfo) -> bool:
+    """Whether a container was started and its hooks have not been run to their end."""
+    return labels.HOOKS in container.labels and os.path.exists(_note(paths, container.id))
+
+
+def _note(paths: Paths, container_id: str) -> str:
+    return f"{paths.container_run(container_id)}/post_start"
 
 
 def stop(

@@ -26,7 +26,7 @@ VOLUME = PREFIX + "volume"
 HOOK = PREFIX + "hook"
 """On a container that runs to its end before its service's own start: `pre_start`."""
 PRE_START = "io.umiak.pre-start"
-"""What a service's `pre_start` is, on its containers: `compose.pre_start`."""
+"""The containers that must have run before a container's first start: `compose.pre_start`."""
 HOOKS = "io.umiak.hooks"
 """The commands that run after a container's start and before its stop: `compose.hooks`."""
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from compose import hooks, labels
+from compose import hooks, labels, pre_start
 from compose.plan import (
     AwaitContainer,
     Condition,
@@ -20,7 +20,7 @@ from compose.plan import (
     RunProvider,
     UnpauseContainer,
 )
-from engine.types import ContainerInfo, NetworkInfo, VolumeInfo
+from engine.types import ContainerInfo, ContainerSpec, NetworkInfo, VolumeInfo
 
 RUNNING = ("running", "paused", "restarting")
 _CONDITIONS: Mapping[str, Condition] = {
@@ -167,17 +167,24 @@ def remove(project: str, containers: Iterable[ContainerInfo], *, stop: bool = Fa
 
 
 def start(
-    project: str, containers: Iterable[ContainerInfo], services: Sequence[str] = (), *, wait: bool = False
+    project: str,
+    containers: Iterable[ContainerInfo],
+    services: Sequence[str] = (),
+    *,
+    wait: bool = False,
+    left: Iterable[ContainerInfo] = (),
 ) -> Plan:
     """Start what does not run, what is needed before what needs it, waiting for the conditions that they were made with.
 
     What ran to its end successfully, and is needed for just that, is not run again. With `wait` all of them must become ready.
+    What must run before a first start is run; `left` are containers of an earlier run of that, which make way.
     """
     builder = PlanBuilder(project)
     known = _Services.of(containers)
     wanted = _with_needs(known, services) if services else set(known.containers)
     awaited = {name for s in wanted for name, c in known.needs(s).items() if c == "service_completed_successfully"}
-    started = _start_all(builder, known, wanted, awaited - set(services), stopped={})
+    first = _FirstStarts(builder, project, known, {one.name: one for one in left})
+    started = _start_all(builder, known, wanted, awaited - set(services), stopped={}, first=first)
     for container, operation in started if wait else []:
         action = AwaitContainer(container.name, "ready", one_shot=_may_end(container), stays=True)
         builder.add(_resource(container), action, "asked for with --wait", after=[operation])
@@ -245,6 +252,7 @@ def _start_all(
     *,
     cause: str = "asked for",
     required: bool = True,
+    first: _FirstStarts | None = None,
 ) -> list[tuple[ContainerInfo, int | None]]:
     """Add the starts; return all the containers wanted, each with its operation where there is one."""
     started: dict[str, list[tuple[ContainerInfo, int | None]]] = {}
@@ -262,7 +270,7 @@ def _start_all(
                 resource, action = _resource(container), AwaitContainer(container.name, awaits, required)
                 waits.append(builder.add(resource, action, f"{condition} needed by {name}", after=[operation]))
         started[name] = [
-            (one, None if one.name in up else _start_one(builder, one, [*waits, stopped.get(one.name)], cause))
+            (one, None if one.name in up else _start_one(builder, one, [*waits, stopped.get(one.name)], cause, first))
             for one in containers
         ]
     return [pair for pairs in started.values() for pair in pairs]
@@ -273,7 +281,15 @@ def _is_up(container: ContainerInfo, awaited: bool) -> bool:
     return container.status.state in RUNNING or (awaited and container.status.exit_code == 0)
 
 
-def _start_one(builder: PlanBuilder, container: ContainerInfo, after: Iterable[int | None], cause: str) -> int:
+def _start_one(
+    builder: PlanBuilder,
+    container: ContainerInfo,
+    after: list[int | None],
+    cause: str,
+    first: _FirstStarts | None = None,
+) -> int:
+    if first is not None:
+        after = [*after, first.prepare(container, after)]
     return hooks.start(builder, _resource(container), container.name, container.labels, cause, after)
 
 
@@ -293,6 +309,40 @@ def _stop_each(
                 yield container.name, operation
         # What was not running lets those before it through to those after it.
         stops[name] = stops[name] or after
+
+
+class _FirstStarts:
+    """What must have run before containers start for the first time: `pre_start`, from their labels."""
+
+    def __init__(self, builder: PlanBuilder, project: str, known: _Services, left: Mapping[str, ContainerInfo]) -> None:
+        self._builder = builder
+        self._project = project
+        self._known = known
+        self._left = left
+        self._prepared: dict[str, int] = {}
+
+    def prepare(self, container: ContainerInfo, after: list[int | None]) -> int | None:
+        """The last operation of what must run before a container starts; None where there is nothing, or it has been run."""
+        service, definition, last = (
+            container.labels.get(labels.SERVICE, ""),
+            container.labels.get(labels.PRE_START),
+            None,
+        )
+        for one in pre_start.preparations(self._project, service, container.spec) if definition else ():
+            witnesses = [container] if one.per_replica else self._known.containers[service]
+            if any(pre_start.is_done(witness, definition, container.image_id) for witness in witnesses):
+                continue
+            name = f"{one.spec.name}-{labels.number(container.labels)}" if one.per_replica else one.spec.name
+            if name not in self._prepared:
+                self._prepared[name] = self._run(container, replace(one.spec, name=name), [last, *after])
+            last = self._prepared[name]
+        return last
+
+    def _run(self, container: ContainerInfo, spec: ContainerSpec, after: list[int | None]) -> int:
+        resource = _resource(container)
+        if spec.name in self._left:
+            after = [*after, self._builder.add(resource, RemoveContainer(spec.name, volumes=True), "pre_start")]
+        return pre_start.add(self._builder, resource, spec, after)
 
 
 def _with_needs(known: _Services, services: Sequence[str]) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from compose import labels
+from compose import hooks, labels
 from engine.errors import NotFound
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ class Observed:
     volumes: Mapping[str, VolumeInfo] = field(default_factory=dict)
     images: Mapping[str, str] = field(default_factory=dict)
     """Reference → image ID, for those references asked for that exist."""
+    hooks_due: frozenset[str] = frozenset()
+    """IDs of the containers whose `post_start` a kill or a failure kept from being run."""
     image_ages_s: Mapping[str, float] = field(default_factory=dict)
     """Reference → how long ago its registry confirmed it, for images that came from one."""
 
@@ -31,11 +33,13 @@ class Observed:
 def observe(engine: Engine, project: str, images: Iterable[str] = ()) -> Observed:
     """Take a snapshot of a project's containers, of all networks and volumes, and of the images named."""
     found = _resolve(engine, images)
+    containers = tuple(engine.containers({labels.PROJECT: project}))
     return Observed(
-        containers=tuple(engine.containers({labels.PROJECT: project})),
+        containers=containers,
         networks={network.spec.name: network for network in engine.networks()},
         volumes={volume.spec.name: volume for volume in engine.volumes()},
         images=found,
+        hooks_due=frozenset(container.id for container in containers if hooks.are_due(engine.paths, container)),
         image_ages_s=_ages(engine, found),
     )
 

@@ -283,7 +283,10 @@ class Orchestrator:
 
         with self._locked(project):
             self.containers(project, services, stopped=True)
-            plan = lifecycle.start(project, self.containers(project, stopped=True), services, wait=wait)
+            found = self.containers(project, stopped=True, one_off=True)
+            left = [one for one in found if labels.HOOK in one.labels]
+            found = [one for one in found if one.labels.get(labels.ONEOFF) != "True"]
+            plan = lifecycle.start(project, found, services, wait=wait, left=left)
             self._execute(plan, timeout_s=wait_timeout_s)
         return plan
 

@@ -159,9 +159,10 @@ class CreateContainer:
 
 @dataclass(frozen=True, slots=True)
 class StartContainer:
-    """Start a container that exists by then."""
+    """Start a container that exists by then. One that is `hooked` has post_start hooks, which follow."""
 
     name: str
+    hooked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +175,7 @@ class StopContainer:
 
 @dataclass(frozen=True, slots=True)
 class RunHook:
-    """Run a command inside a running container, as its service's `post_start` or `pre_stop` says."""
+    """Run a command inside a running container, as its service's `post_start` or `pre_stop` says; `last` after all others."""
 
     name: str
     point: HookPoint
@@ -183,6 +184,7 @@ class RunHook:
     privileged: bool = False
     working_dir: str | None = None
     environment: tuple[str, ...] = ()
+    last: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,5 @@
-"""`pre_start`: containers that run to their end before the service's own start, once for the service or for each replica.
+"""`pre_start`: containers that run to their end before the service's own start, once for the service or for each replica. The
+service's containers carry what to run as a label, so that `start` knows it without a file.
 
 That they have is told by the service's containers: one that was ever started, with the same definition and image, was started after
 them. One that failed is kept, for its log; the next `up` takes its place.
@@ -6,11 +7,13 @@ them. One that failed is kept, for its log; the next `up` takes its place.
 
 from __future__ import annotations
 
-import hashlib
+import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from compose import labels
+from compose.plan import AwaitContainer, CreateContainer, PlanBuilder, RemoveContainer, StartContainer, StopContainer
 from engine.types import ContainerSpec, Healthcheck, RestartPolicy
 
 if TYPE_CHECKING:
@@ -27,14 +30,14 @@ class Preparation:
 
 
 def labelled(service: Service) -> dict[str, str]:
-    """The label that makes another definition another one to run; nothing where a service has none."""
-    text = "\n".join(hook.model_dump_json(exclude_defaults=True) for hook in service.pre_start)
-    return {labels.PRE_START: hashlib.sha256(text.encode()).hexdigest()} if text else {}
+    """The label that carries what there is to run; nothing where a service has none."""
+    found = [hook.model_dump(exclude_defaults=True) for hook in service.pre_start]
+    return {labels.PRE_START: json.dumps(found, sort_keys=True)} if found else {}
 
 
-def preparations(project: str, service: Service, template: ContainerSpec) -> tuple[Preparation, ...]:
-    """The containers of a service's `pre_start`: like its own, but nobody's to reach or to watch."""
-    own = {labels.PROJECT: project, labels.SERVICE: service.name, labels.ONEOFF: "True", labels.HOOK: "pre_start"}
+def preparations(project: str, service: str, template: ContainerSpec) -> tuple[Preparation, ...]:
+    """The containers that the label of a service's own ones asks for: like those, but nobody's to reach or to watch."""
+    own = {labels.PROJECT: project, labels.SERVICE: service, labels.ONEOFF: "True", labels.HOOK: "pre_start"}
     common = replace(
         template,
         labels=own,
@@ -43,23 +46,41 @@ def preparations(project: str, service: Service, template: ContainerSpec) -> tup
         restart=RestartPolicy(),
         healthcheck=Healthcheck(("NONE",)),
     )
+    hooks: list[dict[str, Any]] = json.loads(template.labels.get(labels.PRE_START, "[]"))
     return tuple(
         Preparation(
-            replace(
-                common,
-                name=f"{project}-{service.name}-pre-start-{position}",
-                image=hook.image or template.image,
-                entrypoint=None if hook.image else template.entrypoint,
-                command=hook.command or (None if hook.image else template.command),
-                user=hook.user or (None if hook.image else template.user),
-                privileged=hook.privileged or template.privileged,
-                working_dir=hook.working_dir or (None if hook.image else template.working_dir),
-                environment={**template.environment, **hook.environment},
-            ),
-            hook.per_replica,
+            _specification(common, hook, f"{project}-{service}-pre-start-{position}"), bool(hook.get("per_replica"))
         )
-        for position, hook in enumerate(service.pre_start, 1)
+        for position, hook in enumerate(hooks, 1)
     )
+
+
+def _specification(common: ContainerSpec, hook: Mapping[str, Any], name: str) -> ContainerSpec:
+    """One container. With an image of its own it has nothing of the service's command, user and directory."""
+    image = hook.get("image")
+    command = tuple(hook.get("command") or ()) or None
+    return replace(
+        common,
+        name=name,
+        image=image or common.image,
+        entrypoint=None if image else common.entrypoint,
+        command=command or (None if image else common.command),
+        user=hook.get("user") or (None if image else common.user),
+        privileged=hook.get("privileged", False) or common.privileged,
+        working_dir=hook.get("working_dir") or (None if image else common.working_dir),
+        environment={**common.environment, **hook.get("environment", {})},
+    )
+
+
+def add(builder: PlanBuilder, resource: str, spec: ContainerSpec, after: Iterable[int | None]) -> int:
+    """Run one to its successful end and remove it; return the last operation."""
+    cause = "pre_start"
+    created = builder.add(resource, CreateContainer(spec), cause, after=after)
+    started = builder.add(resource, StartContainer(spec.name), cause, after=[created])
+    ended = builder.add(resource, AwaitContainer(spec.name, "service_completed_successfully"), cause, after=[started])
+    # It has ended; its monitor may need a moment more, which a stop waits for.
+    stopped = builder.add(resource, StopContainer(spec.name), cause, after=[ended])
+    return builder.add(resource, RemoveContainer(spec.name, volumes=True), cause, after=[stopped])
 
 
 def is_done(container: ContainerInfo | None, definition: str | None, image_id: str | None) -> bool:

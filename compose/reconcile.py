@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
-from compose import hooks, labels
+from compose import hooks, labels, pre_start
 from compose.builds import add_builds
 from compose.desired import Desired, DesiredService
 from compose.difference import anonymous_volumes
@@ -31,10 +31,7 @@ from compose.plan import (
     RemoveVolume,
     RenameContainer,
     RunProvider,
-    StartContainer,
-    StopContainer,
 )
-from compose.pre_start import is_done
 from compose.pulling import is_wanted
 from compose.readiness import judge
 from compose.rolling import Update
@@ -251,11 +248,17 @@ class _Planner:
                 replica.exists = self._add_container(replica)
         if rolled:
             self._update(self.desired.services[name], rolled)
+        if not self.options.start:
+            for one in self.desired.services[name].preparations:
+                self._have_image(self.desired.services[name], one.spec.image)
         for replica in self.replicas[name] if self.options.start else []:
             if replica in rolled:
                 continue
             if replica.successor and replica.successor.status.state in RUNNING:
                 replica.started = replica.exists
+            elif replica.verdict == "hook":
+                own = replica.service.template.labels
+                replica.started = hooks.run(self.builder, replica.resource, replica.name, own, replica.cause)
             elif replica.verdict != "keep":
                 cause = "created" if replica.verdict in ("create", "recreate") else replica.cause
                 conditions = self._conditions(replica.service)
@@ -359,7 +362,7 @@ class _Planner:
         for one in service.preparations:
             own = replica.number if one.per_replica else 0
             witnesses = [replica] if one.per_replica else self.replicas[service.name]
-            if any(is_done(witness.existing, definition, image_id) for witness in witnesses):
+            if any(pre_start.is_done(witness.existing, definition, image_id) for witness in witnesses):
                 continue
             name = f"{one.spec.name}-{own}" if own else one.spec.name
             if name not in self.prepared:
@@ -372,21 +375,17 @@ class _Planner:
         resource, cause, name = replica.resource, "pre_start", spec.name
         left = next((one for one in self.observed.containers if one.name == name), None)
         gone = self._discard(Surplus(left, cause)) if left else None
-        if spec.image not in self.observed.images and spec.image not in self.built:
-            self.built[spec.image] = self.builder.add(
-                f"image:{replica.service.name}", PullImage(spec.image, replica.service.platform), "not found"
-            )
+        self._have_image(replica.service, spec.image)
         mounted = [self.volume_made.get(mount.source) for mount in spec.mounts if mount.type == "volume"]
         joined = [self.network_made.get(request.network) for request in spec.networks]
-        needed = [gone, self.built.get(spec.image), *mounted, *joined, *after]
-        created = self.builder.add(resource, CreateContainer(spec), cause, after=needed)
-        started = self.builder.add(resource, StartContainer(name), cause, after=[created])
-        ended = self.builder.add(
-            resource, AwaitContainer(name, "service_completed_successfully"), cause, after=[started]
-        )
-        # It has ended; its monitor may need a moment more, which a stop waits for.
-        stopped = self.builder.add(resource, StopContainer(name), cause, after=[ended])
-        return self.builder.add(resource, RemoveContainer(name, volumes=True), cause, after=[stopped])
+        after = [gone, self.built.get(spec.image), *mounted, *joined, *after]
+        return pre_start.add(self.builder, resource, spec, after)
+
+    def _have_image(self, service: DesiredService, image: str) -> None:
+        """Pull the image of a `pre_start` where it is missing."""
+        if image not in self.observed.images and image not in self.built:
+            pull = PullImage(image, service.platform)
+            self.built[image] = self.builder.add(f"image:{service.name}", pull, "not found")
 
     def _providers_of(self, service: DesiredService) -> list[int]:
         needed = {provider.service for provider in self.desired.providers if service.name in provider.needed_by}

@@ -17,8 +17,9 @@ from compose.plan import Change
 from engine.errors import InvalidInput, NotFound
 from engine.types import ContainerInfo
 
-Verdict = Literal["keep", "start", "restart", "create", "recreate", "finish"]
-"""`finish` completes a replacement that a kill interrupted; `restart` is stop and start because a dependency is replaced."""
+Verdict = Literal["keep", "start", "hook", "restart", "create", "recreate", "finish"]
+"""`finish` completes a replacement that a kill interrupted; `restart` is stop and start because a dependency is replaced; `hook`
+runs the post_start of one that runs already."""
 
 RUNNING = ("running", "paused", "restarting")
 
@@ -371,6 +372,8 @@ class _Judge:
     def _judge_state(self, service: DesiredService, existing: ContainerInfo) -> tuple[Verdict, str]:
         """Whether an up-to-date container must be started."""
         status = existing.status
+        if status.state == "running" and existing.id in self.observed.hooks_due and self.options.start:
+            return "hook", "post_start has not been run to its end"
         if status.state in RUNNING or not self.options.start:
             return "keep", ""
         if status.state == "created":

@@ -52,6 +52,19 @@ def test_a_hook_that_fails_fails_the_command_and_shows_its_output(stack: Stack, 
     stack.umiak("down")
 
 
+def test_hooks_that_a_kill_kept_from_being_run_are_run_by_the_next_up(stack: Stack, notes: Path) -> None:
+    stack.replace('"echo start', '"while test -e /notes/hold; do sleep 0.05; done; echo start')
+    (notes / "hold").touch()
+    child = stack.start("up", "-d")
+    stack.wait_until(lambda: stack.states().get("hooks-web-1") == "running", "the service to run")
+    child.kill()
+    child.wait()
+    (notes / "hold").unlink()
+    stack.up()
+    assert START in (notes / "after").read_text().splitlines()
+    stack.umiak("plan", exit_code=0)
+
+
 def test_a_changed_hook_is_a_changed_definition(stack: Stack, notes: Path) -> None:
     stack.up()
     first = stack.ids()

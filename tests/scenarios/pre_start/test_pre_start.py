@@ -21,6 +21,21 @@ def test_they_run_before_the_start_and_not_again(stack: Stack) -> None:
     assert sorted(log.read_text().splitlines()[3:]) == ["each", "each", "once 2"]
 
 
+def test_start_runs_them_before_the_first_start_of_what_was_only_created(stack: Stack) -> None:
+    log = stack.directory / "notes" / "log"
+    stack.umiak("create")
+    assert not log.exists()
+    (stack.directory / "notes" / "fail").touch()
+    stack.umiak("-p", "pre_start", "start", exit_code=1)
+    (stack.directory / "notes" / "fail").unlink()
+    log.unlink()
+    for _ in range(2):
+        stack.umiak("-p", "pre_start", "start")
+        assert sorted(log.read_text().splitlines()) == ["each", "each", "once 1"]
+        assert stack.states() == RUNNING
+        stack.umiak("stop", "-t", "0")
+
+
 def test_one_that_fails_is_kept_and_the_service_does_not_start(stack: Stack) -> None:
     fail = stack.directory / "notes" / "fail"
     fail.touch()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 
-from compose.hooks import outcome
+from compose.hooks import expect, forget, outcome
+from compose.plan import RunHook
 from engine.runtime.client import ExecSession
 from tests.unit.compose.stack import FakeStack, steps
 
@@ -28,6 +29,23 @@ def test_hooks_come_after_the_start_and_before_dependents(stack: FakeStack) -> N
         "[4] -> #5 service:web:1, RunHook, post_start",
         "[5,6] -> #7 service:after:1, StartContainer, created",
     ]
+
+
+def test_hooks_that_a_kill_kept_from_being_run_are_run_by_the_next_up(stack: FakeStack) -> None:
+    stack.write(FILE).up(start=False)
+    container = stack.engine.container("p-web-1")
+    expect(stack.engine.paths, container.id)
+    stack.engine.start_container("p-web-1")
+    assert [line for line in steps(stack.plan()) if "web" in line] == [
+        "[] -> #1 service:web:1, RunHook, post_start has not been run to its end",
+        "[1] -> #2 service:web:1, RunHook, post_start has not been run to its end",
+    ]
+    assert [operation.action.last for operation in stack.plan() if isinstance(operation.action, RunHook)] == [
+        False,
+        True,
+    ]
+    forget(stack.engine.paths, container.id)
+    assert "RunHook" not in str(stack.plan())
 
 
 def test_down_runs_hooks_from_the_label_but_not_in_a_frozen_container(stack: FakeStack) -> None:
