@@ -10,10 +10,12 @@ from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from compose.errors import ComposeError
     from compose.model.project import Project
     from compose.spec.discover import LoadOptions
-    from compose.spec.interpolate import Variable
+    from compose.spec.document import Map
 
 COMMAND = Command(
     "config",
@@ -44,6 +46,10 @@ COMMAND = Command(
         Option("--no-env-resolution", help="Do not read env files"),
     ],
 )
+
+
+_LISTS = ("services", "images", "volumes", "networks", "models", "profiles")
+"""Flags that ask for a list, which no env file changes; only that of images is of the services named."""
 
 
 def run(context: Context, args: Args) -> int:
@@ -94,15 +100,18 @@ def _text(context: Context, args: Args) -> str:
     }
     if args.flag("variables"):
         return _variables(context, args)
+    words = tuple(args.words)
+    if any(map(args.flag, _LISTS)):
+        flags["resolve_environment"] = False
+        words = words if args.flag("images") else ()
+    options = context.load_options(services=words, **flags)
     if args.flag("no-interpolate"):
-        from compose.spec.load import load_tree
-
-        return render_tree(load_tree(context.load_options(**flags)).tree, args.text("format") or "yaml")
-    options = context.load_options(services=tuple(args.words), **flags)
+        lines = _listed_of_template(options, args)
+        return render_tree(_tree(options), args.text("format") or "yaml") if lines is None else _lines(lines)
     project = _load_warning_in_json(options) if args.text("format") == "json" else context.load(options)
     lines = _listed(project, args)
     if lines is not None:
-        return "".join(f"{line}\n" for line in lines)
+        return _lines(lines)
     relative_to = project.working_dir if args.flag("relative") else None
     if args.flag("resolve-image-digests") or args.flag("lock-image-digests"):
         project = _pinned(project)
@@ -116,6 +125,35 @@ def _text(context: Context, args: Args) -> str:
         relative_to=relative_to,
         with_env_files=args.flag("no-env-resolution"),
     )
+
+
+def _lines(lines: Iterable[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _tree(options: LoadOptions) -> Map:
+    from compose.spec.load import load_tree
+
+    return load_tree(options).tree
+
+
+def _listed_of_template(options: LoadOptions, args: Args) -> Iterable[str] | None:
+    """The list asked for, of a project whose variables stay; None where the whole of it is."""
+    if args.flag("services"):
+        return sorted(_tree(options)["services"])
+    if not any(map(args.flag, _LISTS)):
+        return None
+    from compose.spec.load import load_checked
+    from compose.spec.profiles import used_resources
+
+    loaded, active = load_checked(options)
+    services = {name: loaded.tree["services"][name] for name in sorted(active)}
+    if args.flag("images"):
+        return dict.fromkeys(s.get("image") or f"{loaded.tree['name']}-{name}" for name, s in services.items())
+    if args.flag("profiles"):
+        return sorted({profile for s in loaded.tree["services"].values() for profile in s.get("profiles") or ()})
+    section = next(section for section in ("volumes", "networks", "models") if args.flag(section))
+    return sorted(used_resources(services.values())[section])
 
 
 def _load_warning_in_json(options: LoadOptions) -> Project:
@@ -158,18 +196,12 @@ def _lock(project: Project, format: str) -> str:
 
 
 def _variables(context: Context, args: Args) -> str:
-    """The variables of all files, as Docker's table or JSON."""
+    """The variables of all files, included and extended ones too, as Docker's table or JSON."""
     import json
 
-    from compose.spec import document
-    from compose.spec.discover import discover
     from compose.spec.interpolate import variables
 
-    texts = document.Texts()
-    found: dict[str, Variable] = {}
-    for file in discover(context.load_options()).files:
-        for tree in document.parse(document.read(file, texts), file):
-            found |= variables(tree)
+    found = variables(_tree(context.load_options(interpolate=False)))
     if args.text("format") == "json":
         data = {
             name: {
@@ -180,7 +212,7 @@ def _variables(context: Context, args: Args) -> str:
             }
             for name, variable in sorted(found.items())
         }
-        return json.dumps(data, indent=4, ensure_ascii=False) + "\n"
+        return json.dumps(data, indent=4, ensure_ascii=False) + "\n\n"
     rows = [("NAME", "REQUIRED", "DEFAULT VALUE", "ALTERNATE VALUE")]
     rows += [(v.name, str(v.is_required).lower(), v.default, v.alternate) for _, v in sorted(found.items())]
     widths = [max(20, *(len(row[column]) + 3 for row in rows)) for column in range(3)] + [0]

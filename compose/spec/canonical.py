@@ -16,7 +16,7 @@ from typing import Any
 
 from compose.errors import ComposeError, Place, Warning, dotted
 from compose.spec import shellwords
-from compose.spec.document import RESET, Map, Seq, Texts, format_scalar
+from compose.spec.document import RESET, Map, RawMap, Seq, Texts, format_scalar
 from compose.spec.grammar import DEVICE_FIELDS
 
 Path = tuple[str | int, ...]
@@ -36,6 +36,12 @@ def canonicalize(
     """
     canonicalizer = Canonicalizer(texts, tree.get("volumes") or {}, is_template=is_template)
     return canonicalizer.apply(tree, _PROJECT), canonicalizer.errors, canonicalizer.warnings
+
+
+def with_plain_ports(tree: Map, texts: Texts) -> Map:
+    """A merged template whose lists of ports are long where no variable stands in them."""
+    plain = Canonicalizer(texts)
+    return plain.apply(tree, {"services": {"*": {"ports": _ports_of_template}}})  # type: ignore[no-any-return]
 
 
 class Unreadable(ValueError):
@@ -135,8 +141,8 @@ def _key_values(empty: str | None) -> Transform:
     """`[A=1, B]` or `{A: 1, B: }` as a mapping to strings; a key without a value gets `empty`."""
 
     def transform(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
-        if isinstance(node, Seq) and context.is_template:
-            return node
+        if context.is_template:
+            return _raw(node)
         if isinstance(node, Seq):
             result = Map(place=node.place)
             for item, at in node.items_at():
@@ -156,6 +162,14 @@ def _key_values(empty: str | None) -> Transform:
         return result
 
     return transform
+
+
+def _raw(node: Any) -> Any:
+    if not isinstance(node, Map):
+        return unique(node, name_key)
+    copy = RawMap(node, node.place)
+    copy.at, copy.overrides = node.at, node.overrides
+    return copy
 
 
 def _storage_options(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
@@ -317,9 +331,14 @@ def parse_port(spec: str) -> list[dict[str, Any]]:
 
 
 def _ports(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
-    if context.is_template and any("$" in str(port) for port in node):
-        return node
+    if context.is_template:
+        return unique(node, port_key)
     return unique(context.each(node, _port, path), port_key)
+
+
+def _ports_of_template(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
+    has_variable = any("$" in str(port) for port in node)
+    return node if has_variable else _ports(context, node, path, place)
 
 
 def _port(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
@@ -471,6 +490,8 @@ def _device_request(context: Canonicalizer, node: Any, path: Path, place: Place 
         raise Unreadable('"count" and "device_ids" exclude each other')
     request = node.like()  # what is unknown is ignored in gpus, and was an error elsewhere
     request.update({key: value for key, value in node.items() if key in DEVICE_FIELDS or key.startswith("x-")})
+    if context.is_template:
+        return request
     if request.get("count") == "all":
         request["count"] = -1
     elif isinstance(request.get("count"), str) and request["count"].lstrip("-").isdigit():
@@ -510,13 +531,13 @@ def _expose(context: Canonicalizer, node: Any, path: Path, place: Place | None) 
     def port(_context: Canonicalizer, item: Any, _path: Path, _place: Place | None) -> Any:
         if isinstance(item, float):
             raise Unreadable(f"{format_scalar(item)} is not a port")
-        return format_scalar(item)
+        return item if context.is_template else format_scalar(item)
 
     return unique(context.each(node, port, path), str)
 
 
 def _unique_texts(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
-    return unique(_texts(context, node, path, place), name_key)
+    return unique(node if context.is_template else _texts(context, node, path, place), name_key)
 
 
 def _hook(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
@@ -535,10 +556,6 @@ def _trigger(context: Canonicalizer, node: Any, path: Path, place: Place | None)
     if isinstance(node, Map) and node.get("path") == "":
         raise Unreadable("path is empty")
     return context.apply(node, {"exec": _HOOK, "ignore": _strings, "include": _strings}, path)
-
-
-def _option_lists(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
-    return context.apply(node, {"*": _texts}, path)
 
 
 def _build(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
@@ -641,7 +658,6 @@ _SERVICE: dict[str, Any] = {
     "pre_start": _hooks,
     "pre_stop": _hooks,
     "profiles": _unique_texts,
-    "provider": {"options": _option_lists},
     "secrets": _file_references("/run/secrets"),
     "storage_opt": _storage_options,
     "sysctls": _key_values(""),
@@ -657,5 +673,5 @@ _PROJECT: dict[str, Any] = {
     "configs": {"*": _external},
 }
 
-_KEPT_IN_TEMPLATES = frozenset((_command, _health_test, _extra_hosts))
+_KEPT_IN_TEMPLATES = frozenset((_command, _health_test, _extra_hosts, _text, _groups, _storage_options))
 """What `config --no-interpolate` prints as it was written, as Docker does."""

@@ -185,13 +185,16 @@ class Consistency:
     def _check_pairs(self, name: str, service: Map) -> None:
         for key, other, read in _PAIRS:
             first, second = service.get(key), _dig(service, other)
-            if first is None or second is None:
+            if first is None or not isinstance(_dig(service, other[:-1]), Map):
                 continue
             try:
-                differ = read(format_scalar(first)) != read(format_scalar(second))
+                wanted = read(format_scalar(first))
+                differ = wanted != (
+                    read(format_scalar(second)) if second is not None else wanted if key == "scale" else 0
+                )
             except ValueError:
                 continue  # the model says what is wrong with it
-            if differ:
+            if differ and (wanted or key == "scale"):
                 message = f"services.{name}: can't set distinct values on '{key}' and '{'.'.join(other)}'"
                 self._add("E041", message, ("services", name, key), "remove one of the two")
 

@@ -2,33 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from compose.errors import ComposeError, Warning
 from compose.model.units import to_bool
 from compose.spec import dotenv, source
-from compose.spec.document import Map, Seq
+from compose.spec.document import Map, Seq, format_scalar
 
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
 
 
-def add_values(tree: Map, working_dir: str) -> Map:
+def add_contexts(tree: Map) -> Map:
+    """A project whose builds have a context: the directory of the project, or of the included one."""
+
+    def add(service: Map) -> Map:
+        build = service.get("build")
+        if not isinstance(build, Map) or "context" in build:
+            return service
+        result = service.clone()
+        result["build"] = build.clone()
+        result["build"]["context"] = "."
+        return result
+
+    return _each_service(tree, add)
+
+
+def add_values(tree: Map) -> Map:
     """A project with the values of attributes that are not set; these are no part of normalization."""
+    return _each_service(tree, _values)
+
+
+def _each_service(tree: Map, change: Callable[[Map], Map]) -> Map:
     result = tree.clone()
     services = (result.get("services") or Map()).clone()
     for name, service in services.items():
         if isinstance(service, Map):
-            services[name] = _values(service, working_dir)
-    result["services"] = services
+            services[name] = change(service)
+    if "services" in result:
+        result["services"] = services
     return result
 
 
-def _values(service: Map, working_dir: str) -> Map:
+def _values(service: Map) -> Map:
     result = service.clone()
-    if isinstance(result.get("build"), Map) and "context" not in result["build"]:
-        result["build"] = result["build"].clone()
-        result["build"]["context"] = working_dir
+    if isinstance(result.get("provider"), Map):
+        result["provider"] = _provider(result["provider"])
     secrets = result.get("secrets")
     if isinstance(secrets, Seq):
         result["secrets"] = Seq([_secret(item) for item in secrets], secrets.place, secrets.at)
@@ -90,6 +109,20 @@ def _build(build: Map, environment: Mapping[str, str]) -> Map:
     return copy
 
 
+def _provider(provider: Map) -> Map:
+    """A provider whose options are lists of text; only now, for in a merge one value replaces another and lists append."""
+    options = provider.get("options")
+    if not isinstance(options, Map):
+        return provider
+    result, listed = provider.clone(), options.like()
+    for name, value in options.items():
+        place = options.value_place(name)
+        values = value if isinstance(value, Seq) else Seq([value], place)
+        listed[name] = Seq([format_scalar(item) for item in values], place, values.at)
+    result["options"] = listed
+    return result
+
+
 def _secret(reference: Any) -> Any:
     if not isinstance(reference, Map) or reference.get("target"):
         return reference
@@ -140,9 +173,7 @@ def _implicit_dependencies(service: Map) -> None:
     dependencies = (service.get("depends_on") or Map(place=service.place)).clone()
     for name, restart, at in found:
         if name not in dependencies:
-            dependency = Map({"condition": "service_started", "required": True}, at)
-            if restart:
-                dependency["restart"] = True
+            dependency = Map({"condition": "service_started", "required": True, "restart": restart}, at)
             dependencies.put(name, dependency, (at, at))
     service["depends_on"] = dependencies
 
@@ -156,11 +187,13 @@ def resolve_values(values: Map, environment: Mapping[str, str]) -> Map:
     return copy
 
 
-def resolve_environment(service: Map, environment: Mapping[str, str], warnings: list[Warning]) -> Map:
-    """A service whose `environment` and `labels` hold what its env files and label files say."""
+def resolve_environment(
+    service: Map, environment: Mapping[str, str], warnings: list[Warning], *, with_files: bool = True
+) -> Map:
+    """A service whose `environment` holds the values of the environment and, like `labels`, what its files say."""
     result = service.clone()
     own = resolve_values(result.get("environment") or Map(), environment)
-    files = result.get("env_file")
+    files = result.get("env_file") if with_files else None
     values: dict[str, str] = {}
     for entry, at in files.items_at() if isinstance(files, Seq) else ():
         values |= _env_file(entry, at, {**values, **environment}, warnings)
@@ -169,7 +202,7 @@ def resolve_environment(service: Map, environment: Mapping[str, str], warnings: 
         merged.update(values)
         merged.update(own)
         result["environment"] = merged
-    labels = result.get("label_file")
+    labels = result.get("label_file") if with_files else None
     if isinstance(labels, Seq):
         merged = (result.get("labels") or Map()).like()
         for path, at in labels.items_at():

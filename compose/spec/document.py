@@ -96,7 +96,7 @@ class Map(dict[str, Any]):
 
     def clone(self) -> Map:
         """A shallow copy that may be changed."""
-        copy = Map(self, self.place)
+        copy = type(self)(self, self.place)
         copy.at, copy.overrides = dict(self.at), self.overrides
         return copy
 
@@ -107,6 +107,12 @@ class Map(dict[str, Any]):
     def value_place(self, key: str) -> Place | None:
         """Where the value stands."""
         return self.at[key][1] if key in self.at else self.place
+
+
+class RawMap(Map):
+    """A mapping of variables of a template, as it was written; laid over another it becomes a list of `key=value`, as with Docker."""
+
+    __slots__ = ()
 
 
 class Seq(list[Any]):
@@ -379,8 +385,8 @@ def _scalar(event: Any) -> Any:
     text, tag = event.value, event.tag
     if tag is None or tag == "!":
         return resolve(text) if event.implicit[0] and tag is None else text
-    if tag in ("!reset", "!override"):
-        return resolve(text) if event.style in (None, "") else text
+    if tag in ("!reset", "!override") and event.style in (None, "") and resolve(text) is None:
+        return None
     short = tag.removeprefix("tag:yaml.org,2002:")
     if short == "float" and isinstance(number := resolve(text), (int, float)):
         return float(number)

@@ -91,7 +91,7 @@ class Extender:
         if reference not in services:
             raise self._missing(name, reference, services, file, extends.value_place("service"))
         base = self._service(reference, services, file, os.path.dirname(file), chain)
-        return paths.resolve_service(base, os.path.dirname(file)) if isinstance(base, Map) else base
+        return paths.resolve_service(base, self._reader.directory(file, directory)) if isinstance(base, Map) else base
 
     def _services_of(self, file: str) -> Map:
         """The services of another file; only those that are extended get checked."""

@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from compose.errors import ComposeError, Place, Warning, display_path
 from compose.spec import dotenv, paths, source
+from compose.spec.defaults import resolve_values
 from compose.spec.document import Map, Seq
 
 if TYPE_CHECKING:
     from compose.spec.layers import Reader
+
+SECTIONS = ("services", "networks", "volumes", "secrets", "configs", "models")
+"""The resources of a project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +38,29 @@ def includes(
     for entry, at in entries.items_at():
         if (include := _include(entry, at, working_dir, environment, including, reader)) is not None:
             yield include
+
+
+def imported(tree: Map, environment: Mapping[str, str]) -> Map:
+    """What comes of an included project: its resources, and in its services the values that its environment has."""
+    result = tree.like()
+    for section in SECTIONS:
+        if section in tree:
+            result.take(section, tree)
+    services = result.get("services")
+    if isinstance(services, Map):
+        result["services"] = services.clone()
+        for name, service in services.items():
+            if isinstance(service, Map) and isinstance(service.get("environment"), Map):
+                result["services"][name] = service.clone()
+                result["services"][name]["environment"] = resolve_values(service["environment"], environment)
+    return result
+
+
+def variables_of_files(tree: Map, environment: Mapping[str, str]) -> dict[str, str]:
+    """The values of the variables that secrets and configs name."""
+    files = [file for section in ("secrets", "configs") for file in (tree.get(section) or {}).values()]
+    names: list[Any] = [file.get("environment") for file in files if isinstance(file, Map)]
+    return {name: environment[name] for name in names if name in environment}
 
 
 def _listed(value: Any) -> list[str]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from compose.errors import ComposeError, ComposeErrors, Place, Warning
 from compose.spec import document
-from compose.spec.canonical import canonicalize
+from compose.spec.canonical import canonicalize, with_plain_ports
+from compose.spec.defaults import add_contexts
 from compose.spec.document import Map, Texts
 from compose.spec.extends import Extender
-from compose.spec.include import includes
+from compose.spec.include import imported, includes, variables_of_files
 from compose.spec.interpolate import Interpolator
 from compose.spec.merge import merge, settle
 from compose.spec.paths import resolve_project
@@ -21,8 +22,10 @@ _LISTED = ("annotations", "environment", "labels", "sysctls")
 
 
 class Reader:
-    """Turns lists of files into merged trees; keeps their texts, what was worth a warning, and whether a `name:` was of unset
-    variables only.
+    """Turns lists of files into merged trees; keeps their texts and what was worth a warning.
+
+    `has_emptied_name` tells of a `name:` of unset variables only; `variables` are those that an included project's secrets and
+    configs take from its own `.env`.
     """
 
     def __init__(self, *, interpolate: bool = True, resolve_paths: bool = True) -> None:
@@ -30,6 +33,7 @@ class Reader:
         self.warnings: list[Warning] = []
         self.is_template = not interpolate
         self.has_emptied_name = False
+        self.variables: dict[str, str] = {}
         self._resolve_paths = resolve_paths
 
     def load(
@@ -53,10 +57,12 @@ class Reader:
                 count += 1 + (base is not None) + extender.has_extended
         if merged is None:
             raise ComposeError("E010", "empty compose file", at=Place(files[-1], 1, 1) if files else None)
-        tree: Map = settle(merged)
+        tree: Map = add_contexts(settle(merged))
+        if self.is_template:
+            tree = with_plain_ports(tree, self.texts)
         if count > 1:
             # Layers were checked on their own, where a key may be missing or null; now nothing more will complete them.
-            raise_all(validate(tree, self.texts))
+            raise_all(validate(tree, self.texts, is_canonical=True))
         return resolve_project(tree, working_dir) if self._resolve_paths else tree
 
     def documents(self, file: str, environment: Mapping[str, str], base: Map | None = None) -> list[Map]:
@@ -128,14 +134,21 @@ class Reader:
         self.warnings += warnings
         return layer, in_order(errors)
 
+    def directory(self, file: str, directory: str) -> str:
+        """The directory of a file, relative to another one where paths are to stay as they are."""
+        own = os.path.dirname(file)
+        return own if self._resolve_paths else os.path.relpath(own, directory)
+
     def _included(
         self, layer: Map, working_dir: str, environment: Mapping[str, str], including: tuple[str, ...]
     ) -> Map | None:
         merged: Map | None = None
         for include in includes(layer, working_dir, environment, including, self):
             tree = self.load(include.files, include.project_directory, include.environment, including)
-            for key in ("name", "version", "include"):
-                tree.pop(key, None)
+            tree = imported(tree, include.environment)
+            self.variables |= variables_of_files(tree, include.environment)
+            if not self._resolve_paths:
+                tree = resolve_project(tree, os.path.relpath(include.project_directory, working_dir))
             merged = merge(merged, tree, self.texts) if merged is not None else tree
         return merged
 

@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from compose.spec.consistency import Consistency
 from compose.spec.defaults import add_defaults, add_values, resolve_environment
 from compose.spec.discover import Discovered, LoadOptions, discover, normalize_name
 from compose.spec.document import Map, Texts, find_place, format_scalar
+from compose.spec.include import SECTIONS
 from compose.spec.layers import Reader, in_order, raise_all
 from compose.spec.profiles import enabled, used_resources
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from compose.model.project import Project
 
 __all__ = ["Discovered", "LoadOptions", "discover", "load", "load_tree"]
-
-_SECTIONS = ("services", "networks", "volumes", "secrets", "configs", "models")
 
 
 class Loaded:
@@ -35,23 +34,29 @@ class Loaded:
         self.found = found
         self.tree = tree
         self.texts = reader.texts
+        self.variables = {**reader.variables, **found.environment}
         self.warnings = [*found.warnings, *reader.warnings]
 
 
 def load(options: LoadOptions) -> Project:
     """The project that the options describe; raises a ComposeError, or several in a ComposeErrors."""
+    loaded, active = load_checked(options)
+    tree = _with_environment(loaded, active, with_files=options.resolve_environment)
+    return _project(loaded, tree, active, options)
+
+
+def load_checked(options: LoadOptions) -> tuple[Loaded, set[str]]:
+    """The project's canonical tree, and the services that are enabled in it; all that profiles enable are consistent."""
     loaded = load_tree(options)
-    found, tree = loaded.found, loaded.tree
-    services: Map = tree.get("services") or Map()
-    active = enabled(services, found.profiles, options.services)
+    services: Map = loaded.tree.get("services") or Map()
+    active = enabled(services, loaded.found.profiles, options.services)
     if options.check_consistency:
-        consistency = Consistency(tree, active, loaded.texts)
+        checked = active | enabled(services, loaded.found.profiles)
+        consistency = Consistency(loaded.tree, checked, loaded.texts)
         with _telling(loaded.warnings):
             raise_all(in_order(consistency.check()))
         loaded.warnings += consistency.warnings
-    if options.resolve_environment:
-        tree = _with_environment(tree, active, found, loaded.warnings)
-    return _project(loaded, tree, active, options)
+    return loaded, active
 
 
 def load_tree(options: LoadOptions) -> Loaded:
@@ -66,9 +71,10 @@ def load_tree(options: LoadOptions) -> Loaded:
     if not name:
         hint = "give one with -p, or write name: at the top of the file"
         raise ComposeError("E060", "project name must not be empty", hint=hint)
-    tree["name"] = name
+    if options.interpolate or options.normalize:
+        tree["name"] = name
     tree.setdefault("services", Map())
-    tree = add_values(tree, found.working_dir if options.resolve_paths else ".")
+    tree = add_values(tree)
     if options.normalize:
         tree = add_defaults(tree, name, found.environment)
     return Loaded(found, tree, reader)
@@ -84,12 +90,12 @@ def _telling(warnings: list[Warning]) -> Iterator[None]:
         raise
 
 
-def _with_environment(tree: Map, active: set[str], found: Discovered, warnings: list[Warning]) -> Map:
-    result = tree.clone()
+def _with_environment(loaded: Loaded, active: set[str], *, with_files: bool) -> Map:
+    result, environment = loaded.tree.clone(), loaded.found.environment
     services = result["services"].clone()
     for name in services:
         if name in active:
-            services[name] = resolve_environment(services[name], found.environment, warnings)
+            services[name] = resolve_environment(services[name], environment, loaded.warnings, with_files=with_files)
     result["services"] = services
     return result
 
@@ -104,7 +110,7 @@ def _project(loaded: Loaded, tree: Map, active: set[str], options: LoadOptions) 
     for service in services.values():
         service.pop("extends", None)
         service.pop("pull_refresh_after", None)
-    data = {key: value for key, value in tree.items() if key in _SECTIONS or key.startswith("x-")}
+    data = {key: value for key, value in tree.items() if key in SECTIONS or key.startswith("x-")}
     data |= {
         "name": tree["name"],
         "services": {name: services[name] for name in services if name in active},
@@ -120,9 +126,9 @@ def _project(loaded: Loaded, tree: Map, active: set[str], options: LoadOptions) 
         used = used_resources(tree["services"][name] for name in active)
         for section, keys in used.items():
             data[section] = {key: value for key, value in (tree.get(section) or {}).items() if key in keys}
-    for section in _SECTIONS[1:]:
+    for section in SECTIONS[1:]:
         data[section] = {key: value or {} for key, value in (data.get(section) or {}).items()}
-    _read_contents(data, found)
+    _read_contents(data, loaded.variables)
     try:
         project = Project.model_validate(data)
     except ValidationError as error:
@@ -132,13 +138,13 @@ def _project(loaded: Loaded, tree: Map, active: set[str], options: LoadOptions) 
     return project
 
 
-def _read_contents(data: dict[str, Any], found: Discovered) -> None:
+def _read_contents(data: dict[str, Any], variables: Mapping[str, str]) -> None:
     """Give secrets and configs that come from a variable its value."""
     for section in ("secrets", "configs"):
         for key, value in data[section].items():
             variable = value.get("environment")
-            if variable and variable in found.environment:
-                data[section][key] = {**value, "content": found.environment[variable]}
+            if variable and variable in variables:
+                data[section][key] = {**value, "content": variables[variable]}
 
 
 def _model_errors(error: Any, tree: Map, texts: Texts) -> list[ComposeError]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from compose.errors import ComposeError, dotted
 from compose.spec.canonical import name_key, port_key, target_key, unique
-from compose.spec.document import RESET, Map, Seq, Texts
+from compose.spec.document import RESET, Map, RawMap, Seq, Texts, format_scalar
 
 Path = tuple[str, ...]
 Merger = Callable[[Any, Any, Path, Texts], Any]
@@ -33,7 +33,7 @@ def merge(base: Any, over: Any, texts: Texts, path: Path = ()) -> Any:
         return _merge_maps(base, over, texts, path)
     if isinstance(base, Seq) and isinstance(over, Seq):
         return _append(base, over, path, texts)
-    if isinstance(base, (Map, Seq)) or isinstance(over, (Map, Seq)):
+    if isinstance(base, (Map, Seq)):
         at = getattr(over, "place", None)
         message = f"cannot override {dotted(path)}: {_kind(base)} before, {_kind(over)} here"
         raise ComposeError("E050", message, at=at, path=dotted(path), line_text=texts.line(at))
@@ -71,7 +71,7 @@ def _unique_by(key: Callable[[Any], Any]) -> Merger:
 
 def _merge_values(base: Any, over: Any, path: Path, texts: Texts) -> Any:
     """Mappings of text, in which null is a value: `environment: {A: }` takes A from the environment."""
-    if isinstance(base, Seq) or isinstance(over, Seq):  # with --no-interpolate lists stay as they were written
+    if isinstance(base, (Seq, RawMap)) or isinstance(over, (Seq, RawMap)):  # with --no-interpolate
         return unique(_append(_as_list(base), _as_list(over), path, texts), name_key)
     result = base.clone()
     for key, value in over.items():
@@ -85,8 +85,9 @@ def _merge_values(base: Any, over: Any, path: Path, texts: Texts) -> Any:
 def _as_list(values: Any) -> Seq:
     if isinstance(values, Seq):
         return values
-    items = [key if value is None else f"{key}={value}" for key, value in values.items()]
-    return Seq(items, values.place, [values.key_place(key) for key in values])
+    keys = sorted(values)
+    items = [key if values[key] is None else f"{key}={format_scalar(values[key])}" for key in keys]
+    return Seq(items, values.place, [values.key_place(key) for key in keys])
 
 
 def _merge_hosts(base: Any, over: Any, path: Path, texts: Texts) -> Any:
@@ -108,13 +109,20 @@ def _merge_logging(base: Map, over: Map, path: Path, texts: Texts) -> Map:
 
 
 def _merge_pools(base: Seq, over: Seq, path: Path, texts: Texts) -> Seq:
-    """Address pools replace those before; one of the same subnet keeps what it does not say."""
-    known = {pool.get("subnet"): pool for pool in base if isinstance(pool, Map)}
-    result = Seq(place=over.place)
-    for pool, at in over.items_at():
-        before = known.get(pool.get("subnet"))
-        result.add(_merge_maps(before, pool, texts, path) if before is not None else pool, at)
-    return result
+    """Address pools replace those before; one of the same subnet keeps what it does not say.
+
+    So does, as in compose-go (override/merge.go), one that has replaced an earlier pool already.
+    """
+    result: dict[Any, tuple[Map, Any]] = {}
+    for before in base:
+        for pool, at in over.items_at():
+            subnet = pool.get("subnet")
+            if subnet != before.get("subnet") and subnet not in result:
+                result[subnet] = (pool, at)
+                continue
+            merged = _merge_maps(before, pool, texts, path)
+            result[merged.get("subnet")] = (merged, at)
+    return Seq([pool for pool, _ in result.values()], over.place, [at for _, at in result.values()])
 
 
 def _secret_key(reference: Any) -> Any:
@@ -159,7 +167,6 @@ _SERVICE: dict[str, Any] = {
     "expose": _unique_by(str),
     "extra_hosts": _merge_hosts,
     "healthcheck": {"test": _replace},
-    "label_file": _unique_by(name_key),
     "labels": _merge_values,
     "links": _unique_by(name_key),
     "logging": _merge_logging,

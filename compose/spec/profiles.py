@@ -48,7 +48,7 @@ def used_resources(services: Iterable[Map]) -> dict[str, set[str]]:
         used["networks"] |= set(service.get("networks") or ())
         used["models"] |= set(service.get("models") or ())
         for mount in service.get("volumes") or ():
-            if mount.get("type") == "volume" and mount.get("source"):
+            if isinstance(mount, Map) and mount.get("type") == "volume" and mount.get("source"):
                 used["volumes"].add(mount["source"])
         build = service.get("build") or {}
         used["secrets"] |= {s.get("source") for s in [*(service.get("secrets") or ()), *(build.get("secrets") or ())]}

@@ -22,13 +22,19 @@ _ARTICLES = {
 
 
 def validate(
-    tree: Any, texts: Texts, *, is_partial: bool = False, warnings: list[Warning] | None = None
+    tree: Any,
+    texts: Texts,
+    *,
+    is_partial: bool = False,
+    is_canonical: bool = False,
+    warnings: list[Warning] | None = None,
 ) -> list[ComposeError]:
     """Problems of a whole file; a partial one, which completes another, may lack required keys and hold nulls.
 
-    To `warnings` it adds the keys that are unknown where Docker ignores such.
+    In a canonical tree a mapping may come from a list, whose names are free. To `warnings` it adds the keys that are unknown
+    where Docker ignores such.
     """
-    checker = Checker(texts, is_partial=is_partial)
+    checker = Checker(texts, is_partial=is_partial, is_canonical=is_canonical)
     errors = checker.check(tree, PROJECT)
     if warnings is not None:
         warnings += checker.warnings
@@ -38,9 +44,10 @@ def validate(
 class Checker:
     """Walks a tree and its shape together, collecting problems."""
 
-    def __init__(self, texts: Texts, *, is_partial: bool = False) -> None:
+    def __init__(self, texts: Texts, *, is_partial: bool = False, is_canonical: bool = False) -> None:
         self._texts = texts
         self._is_partial = is_partial
+        self._is_canonical = is_canonical
         self.errors: list[ComposeError] = []
         self.warnings: list[Warning] = []
 
@@ -65,7 +72,8 @@ class Checker:
         is_partial, self._is_partial = self._is_partial, self._is_partial or "extends" in node
         for key, value in node.items():
             inner = shape.fields.get(key) if shape.fields is not None else None
-            if inner is None and shape.keys is not None and shape.keys.search(key):
+            was_list = self._is_canonical and shape.items is not None
+            if inner is None and shape.keys is not None and (was_list or shape.keys.search(key)):
                 inner = shape.values
             if inner is not None:
                 self.check(value, inner, (*path, key), node.value_place(key))
