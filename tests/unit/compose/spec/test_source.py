@@ -85,5 +85,5 @@ def test_standard_input_and_the_pipes_of_a_shell_are_read_to_their_end(monkeypat
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[4]))
     text = "services: {web: {image: nginx, profiles: [p]}}"
     pipe = f"<(echo '{text}')"
-    assert config(f"umiak -f {pipe} -f - config --services web < {pipe}") == "web\n"
+    assert config(f"umiak -f {pipe} -f - config --images web < {pipe}") == "nginx\n"
     assert "-:1:18" in config("echo 'services: {web: {imag: x}}' | umiak -f - config")
