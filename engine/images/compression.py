@@ -6,16 +6,23 @@ gzip (several members too), zstd (several frames too), xz and bzip2; anything el
 from __future__ import annotations
 
 import functools
+import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from engine.errors import InvalidInput, Unsupported
 
 CHUNK_BYTES = 1 << 18
 _PIECE_BYTES = 1 << 20
-_ZSTD_WINDOW_BYTES = 1 << 27
-_XZ_MEMORY_BYTES = 1 << 28
+_HEAD_BYTES = 18
+"""The longest header of a zstd frame: RFC 8878."""
+_USUAL_WINDOW_BYTES = 1 << 23
+"""What every zstd decoder should be ready to keep (RFC 8878), and what the tools that make images ask for, unless told otherwise."""
+_LARGE_WINDOWS_BYTES = 1 << 26
+"""For all larger windows of this process together. Twice the window of containerd's, BuildKit's and skopeo's best compression."""
+_XZ_MEMORY_BYTES = 96 << 20
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip"),
@@ -44,7 +51,7 @@ class Peeked:
 
     def __init__(self, source: Readable) -> None:
         self._source = source
-        self._head = _read_head(source)
+        self._head = self.head = _read_head(source)
         self.compression = detect(self._head)
 
     def read(self, size: int = CHUNK_BYTES, /) -> bytes:
@@ -54,7 +61,7 @@ class Peeked:
         return piece
 
 
-def decompressed(source: Readable) -> Iterator[bytes]:
+def decompressed(source: Readable) -> Generator[bytes]:
     """Yield the content of a stream in pieces of at most 1 MiB, reading `source` to its end.
 
     Raise InvalidInput where it is corrupt or cut off.
@@ -71,7 +78,7 @@ def decompressed(source: Readable) -> Iterator[bytes]:
 
 def _read_head(source: Readable) -> bytes:
     head = b""
-    while len(head) < 6:
+    while len(head) < _HEAD_BYTES:
         more = source.read(CHUNK_BYTES)
         if not more:
             break
@@ -148,17 +155,47 @@ def _zlib() -> tuple[Any, tuple[type[Exception], ...]]:
         return zlib, (zlib.error,)
 
 
-def _zstd(source: Readable) -> Iterator[bytes]:
+class _Memory:
+    """An amount of memory that threads share: who wants more than is left waits for the others."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self._free_bytes = size_bytes
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def taken(self, size_bytes: int) -> Iterator[None]:
+        """Have so much of it for a block."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._free_bytes >= size_bytes)
+            self._free_bytes -= size_bytes
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free_bytes += size_bytes
+                self._changed.notify_all()
+
+
+_large_windows = _Memory(_LARGE_WINDOWS_BYTES)
+
+
+def _zstd(source: Peeked) -> Iterator[bytes]:
     try:
         import zstandard
     except ImportError as error:
         raise Unsupported("this data is compressed with zstd", hint="install the Python package zstandard") from error
     stream: Any = source
-    reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_BYTES).stream_reader(
-        stream, read_size=CHUNK_BYTES, read_across_frames=True, closefd=False
-    )
     try:
-        while piece := reader.read(_PIECE_BYTES):
-            yield piece
+        window = max(zstandard.get_frame_parameters(source.head).window_size, _USUAL_WINDOW_BYTES)
+        if window > _LARGE_WINDOWS_BYTES:
+            raise InvalidInput(
+                f"its zstd data need a window of {window >> 20} MiB, and at most {_LARGE_WINDOWS_BYTES >> 20} MiB are allowed",
+                hint="compress it without --long and --ultra",
+            )
+        decompressor = zstandard.ZstdDecompressor(max_window_size=window)
+        reader = decompressor.stream_reader(stream, read_size=CHUNK_BYTES, read_across_frames=True, closefd=False)
+        with _large_windows.taken(window if window > _USUAL_WINDOW_BYTES else 0):
+            while piece := reader.read(_PIECE_BYTES):
+                yield piece
     except zstandard.ZstdError as error:
         raise InvalidInput(f"the zstd data is corrupt: {error}") from error

@@ -11,8 +11,8 @@ import os
 import shutil
 import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 
 from engine.errors import InvalidInput, Unavailable
 from engine.images.blobs import BlobWriter
@@ -209,20 +209,23 @@ def unpack(
     uncompressed = None if blob is not None and not stream.compression else hashlib.sha256()
     size_bytes = 0
 
-    def pieces() -> Iterator[bytes]:
+    def pieces() -> Generator[bytes]:
         nonlocal size_bytes
-        for piece in decompressed(stream):
-            if uncompressed is not None:
-                uncompressed.update(piece)
-            size_bytes += len(piece)
-            yield piece
+        with closing(decompressed(stream)) as content:
+            for piece in content:
+                if uncompressed is not None:
+                    uncompressed.update(piece)
+                size_bytes += len(piece)
+                yield piece
 
     try:
-        if target is None:
-            for _ in pieces():
-                pass
-        else:
-            _write_files(pieces(), target, limits or Limits(), lease)
+        # Closed at once when something fails: it may hold memory that others wait for.
+        with closing(pieces()) as content:
+            if target is None:
+                for _ in content:
+                    pass
+            else:
+                _write_files(content, target, limits or Limits(), lease)
     except InvalidInput as error:
         raise InvalidInput(f"cannot unpack {what}: {error.message}", hint=error.hint) from error
     diff_id = f"sha256:{uncompressed.hexdigest()}" if uncompressed is not None else _digest_of(blob)
