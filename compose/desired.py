@@ -95,10 +95,10 @@ class DesiredService:
         return replace(self.template, name=name, labels={**self.template.labels, **own})
 
     def with_environment(self, more: Mapping[str, str]) -> DesiredService:
-        """The same with further variables; its own win."""
+        """The same with further variables, which win over its own."""
         if not more:
             return self
-        template = replace(self.template, environment={**more, **self.template.environment})
+        template = replace(self.template, environment={**self.template.environment, **more})
         own = {key: value for key, value in template.labels.items() if not key.startswith(labels.PREFIX)}
         digest = config_hash(replace(template, labels=own))
         template = replace(template, labels={**template.labels, labels.CONFIG_HASH: digest})

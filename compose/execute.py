@@ -290,9 +290,7 @@ class _Run:
     def run_provider(self, operation: Operation, action: RunProvider) -> None:
         from compose.provider_calls import call
 
-        name, words = action.provider.service, ("providing", "provided")
-        if action.verb == "down":
-            words = ("removing", "removed")
+        name, words = action.provider.service, _PROVIDING[action.verb]
 
         def tell(message: str) -> None:
             self.tell(operation, "provider", name, words[0], message=message)
@@ -582,6 +580,8 @@ def _unless_gone(act: Callable[..., object], *args: Any, **options: Any) -> Call
 
     return run
 
+
+_PROVIDING = {"up": ("providing", "provided"), "down": ("removing", "removed"), "stop": ("stopping", "stopped")}
 
 _ACTIONS: Mapping[type, Callable[[_Run, Operation, Any], None]] = {
     BuildImage: _Run.build,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from compose import hooks, labels, pre_start
 from compose.plan import (
@@ -68,45 +69,45 @@ def _networks_of(container: ContainerInfo) -> set[str]:
 
 @dataclass(slots=True)
 class _Services:
-    """Containers by service, services ordered so that each comes after those it needs."""
+    """Containers by service, and programs that stand in for services; each comes after those it needs."""
 
     containers: dict[str, list[ContainerInfo]] = field(default_factory=dict)
+    providers: dict[str, Provider] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, containers: Iterable[ContainerInfo]) -> _Services:
-        found: dict[str, list[ContainerInfo]] = {}
+    def of(cls, containers: Iterable[ContainerInfo], providers: Iterable[Provider] = ()) -> _Services:
+        found = cls(providers={provider.service: provider for provider in providers})
         for container in containers:
-            found.setdefault(container.labels.get(labels.SERVICE, ""), []).append(container)
+            found.containers.setdefault(container.labels.get(labels.SERVICE, ""), []).append(container)
+        for name in found.providers:
+            found.containers.setdefault(name, [])
         ordered: dict[str, list[ContainerInfo]] = {}
-        for name in found:
-            _visit(name, found, ordered, set())
-        return cls(ordered)
+        for name in found.containers:
+            found._visit(name, ordered, set())
+        return cls(ordered, found.providers)
+
+    def _visit(self, name: str, ordered: dict[str, list[ContainerInfo]], path: set[str]) -> None:
+        """Depth first. Labels can lie, so a circle is cut where it closes."""
+        if name in ordered or name in path or name not in self.containers:
+            return
+        for needed in self.needs(name):
+            self._visit(needed, ordered, path | {name})
+        ordered[name] = self.containers[name]
 
     def needs(self, service: str) -> dict[str, str]:
         """Service → condition, for all that any container of the service was made to need."""
-        merged: dict[str, str] = {}
+        provider = self.providers.get(service)
+        merged: dict[str, str] = dict.fromkeys(provider.after, "service_started") if provider else {}
         for container in self.containers.get(service, ()):
             merged |= labels.dependencies(container.labels)
         return merged
 
 
-def _visit(
-    name: str, found: Mapping[str, list[ContainerInfo]], ordered: dict[str, list[ContainerInfo]], path: set[str]
-) -> None:
-    """Depth first. Labels can lie, so a circle is cut where it closes."""
-    if name in ordered or name in path or name not in found:
-        return
-    for container in found[name]:
-        for needed in labels.dependencies(container.labels):
-            _visit(needed, found, ordered, path | {name})
-    ordered[name] = found[name]
-
-
 def tear_down(remains: Remains, *, volumes: bool = False, timeout_s: float | None = None) -> Plan:
     """Stop and remove everything: dependents before what they depend on, all else at once; then networks, volumes, images."""
     builder = PlanBuilder(remains.project)
-    known = _Services.of(remains.containers)
-    stops = dict(_stop_each(builder, known, timeout_s, "down"))
+    known = _Services.of(remains.containers, remains.providers)
+    stops = dict(_stop_each(builder, known, timeout_s, "down", "down"))
     removals = [
         builder.add(_resource(one), RemoveContainer(one.name, volumes=volumes), "down", after=[stops.get(one.name)])
         for containers in reversed(known.containers.values())
@@ -118,8 +119,6 @@ def tear_down(remains: Remains, *, volumes: bool = False, timeout_s: float | Non
         )
         for n in remains.networks
     ]
-    for provider in remains.providers:
-        builder.add(f"service:{provider.service}", RunProvider(provider, "down"), "down", after=removals)
     for volume in remains.volumes if volumes else ():
         resource = f"volume:{_key(volume.spec.labels, labels.VOLUME)}"
         builder.add(resource, RemoveVolume(volume.spec.name), "down --volumes", after=removals)
@@ -128,10 +127,16 @@ def tear_down(remains: Remains, *, volumes: bool = False, timeout_s: float | Non
     return builder.plan()
 
 
-def stop(project: str, containers: Iterable[ContainerInfo], *, timeout_s: float | None = None) -> Plan:
-    """Stop what runs, dependents before what they depend on."""
+def stop(
+    project: str,
+    containers: Iterable[ContainerInfo],
+    *,
+    timeout_s: float | None = None,
+    providers: Iterable[Provider] = (),
+) -> Plan:
+    """Stop what runs, dependents before what they depend on; `providers` are those that can stop what they provide."""
     builder = PlanBuilder(project)
-    dict(_stop_each(builder, _Services.of(containers), timeout_s, "asked for"))
+    dict(_stop_each(builder, _Services.of(containers, providers), timeout_s, "asked for", "stop"))
     return builder.plan()
 
 
@@ -294,14 +299,20 @@ def _start_one(
 
 
 def _stop_each(
-    builder: PlanBuilder, known: _Services, timeout_s: float | None, cause: str
+    builder: PlanBuilder,
+    known: _Services,
+    timeout_s: float | None,
+    cause: str,
+    verb: Literal["down", "stop"] = "stop",
 ) -> Iterator[tuple[str, int]]:
-    """Add the stops, dependents first; yield each container's name with its operation."""
+    """Add the stops, dependents first; yield each container's name with its operation. Providers get the `verb`."""
     stops: dict[str, list[int]] = {}
     for name in reversed(known.containers):
         dependents = [other for other in stops if name in known.needs(other)]
         after = [operation for other in dependents for operation in stops[other]]
         stops[name] = []
+        if provider := known.providers.get(name):
+            stops[name] = [builder.add(f"service:{name}", RunProvider(provider, verb), cause, after=after)]
         for container in known.containers[name]:
             if container.status.state in RUNNING:
                 operation = hooks.stop(builder, _resource(container), container, timeout_s, cause, after)

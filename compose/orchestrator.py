@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from compose.model.project import Project
     from compose.oneoff import RunOptions
     from compose.output import Line, Span
-    from compose.plan import Plan
+    from compose.plan import Plan, Provider
     from compose.verdicts import UpOptions
     from engine.facade import Engine
     from engine.runtime.client import ExecSession
@@ -73,17 +73,20 @@ class Orchestrator:
         with self._locked(desired.project):
             if desired.providers and not self.dry_run:
                 desired = self._provide(desired, options)
-            plan = self._plan_with_images(desired, options)
-            self._warn(plan)
-            self._write_private_files(desired)
-            try:
-                self._execute(plan, desired, timeout_s=wait_timeout_s)
-            except UmiakError as error:
-                self._settle_updates(desired, plan, options, error)
-                raise
-            if options.wait and not self.dry_run:
-                self._check_ready(desired, options)
-            self._forget_private_files(desired.project, desired)
+            return self._apply(desired, options, wait_timeout_s)
+
+    def _apply(self, desired: Desired, options: UpOptions, wait_timeout_s: float | None = None) -> Plan:
+        plan = self._plan_with_images(desired, options)
+        self._warn(plan)
+        self._write_private_files(desired)
+        try:
+            self._execute(plan, desired, timeout_s=wait_timeout_s)
+        except UmiakError as error:
+            self._settle_updates(desired, plan, options, error)
+            raise
+        if options.wait and not self.dry_run:
+            self._check_ready(desired, options)
+        self._forget_private_files(desired.project, desired)
         return plan
 
     def _check_ready(self, desired: Desired, options: UpOptions) -> None:
@@ -140,17 +143,23 @@ class Orchestrator:
         from compose.plan import PlanBuilder, RunProvider
         from compose.provider_calls import record, recorded
         from compose.providers import provided, selected
+        from compose.turns import turns
         from compose.verdicts import selection
 
         chosen = selected(desired.providers, options.services, selection(desired, options))
         root, names = self.engine.paths.root, {provider.service for provider in chosen}
         others = [one for one in recorded(root, desired.project) if one.service not in names]
         record(root, desired.project, [*others, *chosen])
-        builder, answers, calls = PlanBuilder(desired.project), dict[str, dict[str, str]](), dict[str, int]()
-        for one in chosen:
-            after = [calls.get(name) for name in one.after]
-            calls[one.service] = builder.add(f"service:{one.service}", RunProvider(one, "up"), "asked for", after=after)
-        self._execute(builder.plan(), desired, provided=answers)
+        answers: dict[str, dict[str, str]] = {}
+        for group, needed in turns(desired, chosen):
+            if needed:
+                self._apply(
+                    provided(desired, answers), replace(options, services=needed, wait=True, remove_orphans=False)
+                )
+            builder = PlanBuilder(desired.project)
+            for one in group:
+                builder.add(f"service:{one.service}", RunProvider(one, "up"), "asked for")
+            self._execute(builder.plan(), desired, provided=answers)
         answered = (replace(one, answers=answers[one.service]) for one in chosen)
         record(root, desired.project, [*others, *answered])
         return provided(desired, answers)
@@ -266,9 +275,19 @@ class Orchestrator:
         from compose import lifecycle
 
         with self._locked(project):
-            plan = lifecycle.stop(project, self.containers(project, services), timeout_s=timeout_s)
+            providers = self._stoppable(project, services)
+            named = [name for name in services if name not in providers]
+            found = self.containers(project, named) if named or not services else []
+            plan = lifecycle.stop(project, found, timeout_s=timeout_s, providers=providers.values())
             self._execute(plan)
         return plan
+
+    def _stoppable(self, project: str, services: Sequence[str]) -> dict[str, Provider]:
+        """The programs that stand in for services and can stop what they provide, by service."""
+        from compose.provider_calls import can_stop, recorded
+
+        found = recorded(self.engine.paths.root, project)
+        return {one.service: one for one in found if (not services or one.service in services) and can_stop(one)}
 
     def start(
         self,

@@ -86,7 +86,7 @@ class RunProvider:
     """Call the program that stands in for a service."""
 
     provider: Provider
-    verb: Literal["up", "down"]
+    verb: Literal["up", "down", "stop"]
 
 
 @dataclass(frozen=True, slots=True)

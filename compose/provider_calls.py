@@ -24,7 +24,7 @@ _PLUGIN_PLACES = tuple(
 def call(provider: Provider, project: str, verb: str, tell: Tell) -> dict[str, str]:
     """Call a provider; return the variables that it sets for its dependents. Raise Unavailable with what it said last."""
     program = _program(provider)
-    known = _parameters(program, provider, verb)
+    known = _parameters(_metadata(program, provider), verb)
     options = [
         f"--{name}={value}"
         for name, values in provider.options.items()
@@ -107,8 +107,16 @@ def _program(provider: Provider) -> str:
     return found
 
 
-def _parameters(program: str, provider: Provider, verb: str) -> set[str] | None:
-    """The options that a provider says a verb has; None where it does not say."""
+def can_stop(provider: Provider) -> bool:
+    """Whether a provider says that it can stop what it provides without giving it up."""
+    try:
+        return "stop" in _metadata(_program(provider), provider)
+    except NotFound:
+        return False
+
+
+def _metadata(program: str, provider: Provider) -> dict[str, Any]:
+    """What a provider says of itself; nothing where it does not."""
     asked = subprocess.run(
         [program, "compose", "metadata"],
         env=dict(provider.environment) or None,
@@ -117,9 +125,17 @@ def _parameters(program: str, provider: Provider, verb: str) -> set[str] | None:
         check=False,
     )
     try:
-        metadata: dict[str, Any] = json.loads(asked.stdout)
-        return {str(parameter["name"]) for parameter in metadata[verb]["parameters"]} if asked.returncode == 0 else None
-    except (ValueError, KeyError, TypeError):
+        said = json.loads(asked.stdout)
+    except ValueError:
+        return {}
+    return said if asked.returncode == 0 and isinstance(said, dict) else {}
+
+
+def _parameters(metadata: Mapping[str, Any], verb: str) -> set[str] | None:
+    """The options that a verb has; None where that is not said."""
+    try:
+        return {str(parameter["name"]) for parameter in metadata[verb]["parameters"]}
+    except (KeyError, TypeError):
         return None
 
 
@@ -130,7 +146,7 @@ def recorded(root: str, project: str) -> list[Provider]:
     """The providers that were called with `up`, and not with `down` since."""
     try:
         with open(_record(root, project), encoding="utf-8") as file:
-            return [Provider(**{**entry, "options": _options(entry["options"])}) for entry in json.load(file)]
+            return [_provider(entry) for entry in json.load(file)]
     except FileNotFoundError:
         return []
 
@@ -145,6 +161,7 @@ def record(root: str, project: str, providers: Iterable[Provider]) -> None:
             "options": dict(p.options),
             "directory": p.directory,
             "answers": dict(p.answers),
+            "after": list(p.after),
         }
         for p in providers
     ]
@@ -162,6 +179,10 @@ def record(root: str, project: str, providers: Iterable[Provider]) -> None:
 
 def _record(root: str, project: str) -> str:
     return f"{root}/projects/{project}.providers"
+
+
+def _provider(entry: dict[str, Any]) -> Provider:
+    return Provider(**{**entry, "options": _options(entry["options"]), "after": tuple(entry.get("after", ()))})
 
 
 def _options(options: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -15,7 +15,7 @@ def calls(stack: Stack) -> list[str]:
 def test_what_it_sets_reaches_its_dependents(stack: Stack) -> None:
     assert "RunProvider" in stack.umiak("plan", exit_code=None).stdout
     assert "making it" in stack.up().stderr
-    assert stack.sh("web", ASK) == "https://one own 1"
+    assert stack.sh("web", ASK) == "https://one theirs 1"
     assert stack.sh("other", ASK) == ""
     assert stack.states() == {"provider-web-1": "running", "provider-other-1": "running"}
     first = stack.ids()
@@ -23,10 +23,10 @@ def test_what_it_sets_reaches_its_dependents(stack: Stack) -> None:
     (stack.directory / "answer").write_text("https://two")
     stack.up()
     assert calls(stack) == [UP, UP]
-    assert stack.sh("web", ASK) == "https://two own 1"
+    assert stack.sh("web", ASK) == "https://two theirs 1"
     assert stack.ids()["provider-web-1"] != first["provider-web-1"]
     assert stack.ids()["provider-other-1"] == first["provider-other-1"]
-    assert stack.umiak("run", "--rm", "-T", "web", "sh", "-c", ASK).stdout.strip() == "https://two own 1"
+    assert stack.umiak("run", "--rm", "-T", "web", "sh", "-c", ASK).stdout.strip() == "https://two theirs 1"
 
 
 def test_down_calls_it_without_a_file_and_only_once(stack: Stack) -> None:
@@ -34,6 +34,29 @@ def test_down_calls_it_without_a_file_and_only_once(stack: Stack) -> None:
     stack.umiak("-p", "provider", "down")
     stack.umiak("-p", "provider", "down")
     assert calls(stack) == [UP, "compose --project-name=provider down cloud"]
+
+
+def test_it_is_called_after_what_it_needs_and_let_go_before_that(stack: Stack) -> None:
+    sleeper = "image: busybox, init: true, command: [sleep, '600']"
+    stack.write(
+        "services:\n"
+        "  cloud: {provider: {type: ./provide}, depends_on: {other: {condition: service_healthy}}}\n"
+        f"  web: {{{sleeper}, depends_on: [cloud]}}\n"
+        f"  other: {{{sleeper}, healthcheck: {{test: [CMD, 'true'], interval: 1s}}}}\n"
+    )
+    (stack.directory / "stops").touch()
+    stack.up()
+    assert stack.status("other")["health"]["state"] == "healthy"
+    stack.umiak("stop")
+    stack.umiak("start")
+    dry = stack.umiak("--dry-run", "down").stdout.splitlines()
+    stack.down()
+    assert [call.split()[2] for call in calls(stack)] == ["up", "stop", "down"]
+    order = [
+        next(number for number, line in enumerate(dry) if text in line)
+        for text in ("web:1, Stop", "RunProvider", "other:1, Stop")
+    ]
+    assert order == sorted(order)
 
 
 def test_its_failure_is_told_with_what_it_said(stack: Stack) -> None:
