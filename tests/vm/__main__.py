@@ -25,7 +25,7 @@ from tests.vm.machines import MACHINES, Machine
 from tests.vm.selection import tests
 
 TIMEOUT_S = float(os.environ.get("UMIAK_VM_TIMEOUT") or 1500)
-OPTIONS = ("-v", "-p", "no:cacheprovider", "--durations=15", "--color=no")
+OPTIONS = ("-v", "-p", "no:cacheprovider", "--durations=20", "--color=no")
 TOOLS = {qemu.QEMU: "qemu-system-x86", "mke2fs": "e2fsprogs", "chroot": "coreutils"}
 SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 TROUBLE = re.compile(r"(FAILED|ERROR) tests/|=+ .*(passed|failed|error).* =+$")
@@ -49,16 +49,17 @@ def main(arguments: list[str]) -> int:
     image_disk = images(say.of("images"))
     if options.prepare:
         return 0
-    selected = chosen or [*OPTIONS, *tests(os.environ.get("SELECTION") or "host")]
-    return _run(disks, image_disk, selected, say)
+    return _run(disks, image_disk, chosen, say)
 
 
-def _run(disks: list[tuple[Machine, Disk]], images: Path, arguments: list[str], say: _Voice) -> int:
+def _run(disks: list[tuple[Machine, Disk]], images: Path, chosen: list[str], say: _Voice) -> int:
+    selection = os.environ.get("SELECTION") or "host"
     with tempfile.TemporaryDirectory(prefix="umiak-vm-") as scratch, ThreadPoolExecutor(len(disks)) as pool:
 
         def boot(entry: tuple[Machine, Disk]) -> qemu.Outcome:
             machine, own = entry
             tar = Path(scratch, f"{machine.name}.tar")
+            arguments = [*OPTIONS, *(chosen or tests(selection, machine.name))]
             project.write(tar, own, arguments, _environment(machine))
             return qemu.run(machine, own, tar, images, say.of(machine.name), timeout_s=TIMEOUT_S)
 

@@ -158,12 +158,12 @@ def _add_python(machine: Machine, root: Path) -> None:
     (venv / "pyvenv.cfg").write_text("home = /usr/bin\ninclude-system-site-packages = false\n")
     (packages / "umiak.pth").write_text("/project\n")
     script = venv / "bin/umiak"
-    script.write_text(f"#!/{VENV}/bin/python\nimport sys\nfrom compose.cli.main import main\nsys.exit(main())\n")
+    script.write_text(f"#!/{VENV}/bin/python\nfrom compose.cli.entry import entry\nentry()\n")
     script.chmod(0o755)
     platforms = [f"--platform={platform}" for platform in WHEELS]
     subprocess.run(
         [
-            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *(sys.executable, "-m", "pip", "install", "-qq", "--disable-pip-version-check"),
             *("--target", packages, "--only-binary=:all:", f"--python-version={machine.python}", *platforms),
             *python_packages(),
         ],

@@ -26,7 +26,7 @@ MACHINES = (
 
 PACKAGES = (
     *("python3", "iproute2", "nftables", "kmod", "procps", "busybox-static", "e2fsprogs"),
-    *("systemd-sysv", "dbus", "crun", "runc", "libarchive-tools", "skopeo"),
+    *("systemd-sysv", "dbus", "crun", "runc", "libarchive-tools", "skopeo", "tini"),
 )
 """What the root file system holds beside Debian's required packages."""
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import os
+import resource
+import signal
 import subprocess
 import threading
 import time
@@ -21,7 +23,14 @@ CPU = "Nehalem"
 CONSOLE = "console=ttyS0 quiet panic=-1 net.ifnames=0"
 FASTER = "mitigations=off init_on_alloc=0 tsc=reliable clocksource=tsc"
 """What costs an emulated processor much, and no test looks at."""
-SYSTEMD = "systemd.wants=umiak-tests.service systemd.mask=serial-getty@ttyS0.service systemd.show_status=false"
+MASKED = ("serial-getty@ttyS0", "ldconfig", "systemd-journal-catalog-update", "systemd-sysusers", "e2scrub_reap")
+"""The console is the tests'; the others are for a first boot, and slow."""
+SYSTEMD = " ".join(
+    [
+        "systemd.wants=umiak-tests.service systemd.show_status=false",
+        *(f"systemd.mask={name}.service" for name in MASKED),
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +64,26 @@ def run(
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environ
     ) as qemu:
-        timer = threading.Timer(timeout_s, qemu.kill)
+        timer = threading.Timer(timeout_s, os.kill, (qemu.pid, signal.SIGKILL))
         timer.start()
         try:
             assert qemu.stdout is not None
             for line in io.TextIOWrapper(qemu.stdout, errors="replace", newline="\n"):
                 say(line.rstrip())
         finally:
-            qemu.kill()
+            os.kill(qemu.pid, signal.SIGKILL)  # not reaped yet, so it is this process
             timer.cancel()
-            spent = os.wait4(qemu.pid, 0)[2]
-            qemu.returncode = 0
+            spent = _reap(qemu)
     told = result.read_text().strip()
     code = int(told) if told.isdigit() else None
     return Outcome(code, time.monotonic() - started, spent.ru_utime + spent.ru_stime)
+
+
+def _reap(qemu: subprocess.Popen[bytes]) -> resource.struct_rusage:
+    """Wait for the end and return what it took; the pipe has been read to its end."""
+    _, status, spent = os.wait4(qemu.pid, 0)
+    qemu.returncode = os.waitstatus_to_exitcode(status)
+    return spent
 
 
 def _drive(path: Path, name: str) -> list[str]:
