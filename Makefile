@@ -10,7 +10,7 @@ PYTEST  := $(BIN)/python -m pytest
 PYTHON  := $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
              $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$name && break; done)
 
-.PHONY: help install demo test check unit kernel-test scenarios vm-test benchmark format clean
+.PHONY: help install demo test check unit kernel-test scenarios vm-disks vm-test test-all benchmark format clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -22,7 +22,8 @@ help:
 	@echo "make unit         the tests that need neither root nor network"
 	@echo "make kernel-test  the tests that make real system calls"
 	@echo "make scenarios    the tests that run whole stacks"
-	@echo "make vm-test      kernel tests and some scenarios on Debian 12's and 13's kernels, under qemu"
+	@echo "make vm-test      kernel tests and some scenarios on Debian 12's and 13's kernels, under qemu; SELECTION=all for all"
+	@echo "make test-all     test, with vm-test beside it"
 	@echo "make benchmark    compare with docker compose on a dockerd of its own; writes benchmarks/README.md"
 	@echo "make clean        remove $(VENV) and the caches"
 
@@ -74,9 +75,17 @@ kernel-test: $(VENV)/.tools-installed $(VENV)/.test-packages
 scenarios: $(VENV)/.tools-installed $(VENV)/.test-packages
 	$(PYTEST) tests/scenarios
 
-vm-test: $(VENV)/.tools-installed $(VENV)/.test-packages
+# The machines' disks are made once and kept: a few minutes, with downloads.
+vm-disks: $(VENV)/.tools-installed $(VENV)/.test-packages
 	@sh .ci/packages qemu-system-x86=qemu-system-x86_64 e2fsprogs=mke2fs
+	$(BIN)/python -m tests.vm --prepare
+
+vm-test: vm-disks
 	$(BIN)/python -m tests.vm
+
+# The machines run beside all other tests. Not so their disks, whose making starts containers, which other tests would take for leaks.
+test-all: check $(VENV)/.test-packages vm-disks
+	@sh .ci/beside 22m '$(BIN)/python -m tests.vm' '$(BIN)/python -m tests.parallel'
 
 # The Compose client's package would shadow ours, so it gets an environment of its own.
 $(VENV)/compose-client/bin/docker-compose: | $(BIN)/python

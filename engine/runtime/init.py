@@ -270,7 +270,7 @@ def launch(
     except OSError as error:
         ours.close()
         message = f"cannot make the container's namespaces: {error.strerror}"
-        hint = _CLONE_HINTS.get(error.errno or 0, "")
+        hint = _CLONE_HINTS.get(error.errno or 0, "") or steps.kernel_hint(error)
         raise LaunchError("Clone", error.errno or 0, message, hint=hint) from error
     finally:
         theirs.close()

@@ -86,7 +86,15 @@ def run(steps: Sequence[Step], setup: Setup) -> None:
             step.execute(setup)
         except OSError as error:
             reason = error.strerror or str(error)
-            raise LaunchError(type(step).__name__, error.errno or 0, f"cannot {step.describe()}: {reason}") from error
+            message = f"cannot {step.describe()}: {reason}"
+            raise LaunchError(type(step).__name__, error.errno or 0, message, hint=kernel_hint(error)) from error
+
+
+def kernel_hint(error: OSError) -> str:
+    """Return what to do where the kernel lacks a call: mount_setattr(2) is the newest of those that nothing can replace."""
+    return (
+        f"this kernel is {os.uname().release}; Umiak needs Linux 5.12 or newer" if error.errno == errno.ENOSYS else ""
+    )
 
 
 class JoinNamespaces(Step):

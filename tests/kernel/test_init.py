@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.kernel import mounts, process
+from engine.kernel.libc import NUMBERS
 from engine.runtime import init
 from engine.runtime.cgroup import CgroupV2, Hierarchies
 from engine.runtime.init import LaunchError
@@ -259,6 +261,16 @@ def test_old_kernels_overlay_by_mount_works_with_many_long_layers(
         layers.append(str(layer))
     rootfs = {**launcher.rootfs(), "lowerdirs": [*layers, str(launcher.busybox)]}
     assert launcher.sh("ls -d /from* | wc -l; touch /w && echo ok", rootfs=rootfs).split() == [str(count), "ok"]
+
+
+@pytest.mark.parametrize("name", ["clone3", "fsopen", "open_tree", "move_mount", "mount_setattr", "openat2"])
+def test_a_kernel_that_lacks_a_call_is_told(launcher: Launcher, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setitem(NUMBERS, name, 100_000)
+    with pytest.raises(LaunchError) as caught:
+        launcher.start("true")
+    assert caught.value.errno == errno.ENOSYS
+    assert "Linux 5.12" in caught.value.hint
+    assert launcher.cgroup.pids() == []
 
 
 def test_the_user_and_groups_are_taken_on_for_good(launcher: Launcher) -> None:
