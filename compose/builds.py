@@ -39,7 +39,7 @@ def build_of(project: Project, service: Service, warn: Warn) -> Build | None:
     contexts, needs = _contexts(project, section)
     return Build(
         service=service.name,
-        reference=service.image_name(project.name),
+        reference=service.image_name(project.name, project.separator),
         context=section.context or project.working_dir,
         dockerfile=section.dockerfile,
         dockerfile_inline=section.dockerfile_inline,
@@ -80,7 +80,7 @@ def _contexts(project: Project, section: BuildSection) -> tuple[dict[str, str], 
         if value.startswith(_SERVICE_SCHEME):
             other = value.removeprefix(_SERVICE_SCHEME)
             needs.append(other)
-            value = _BUILT_SCHEME + project.services[other].image_name(project.name)
+            value = _BUILT_SCHEME + project.services[other].image_name(project.name, project.separator)
         contexts[name] = value
     return contexts, tuple(dict.fromkeys(needs))
 

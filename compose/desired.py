@@ -87,12 +87,17 @@ class DesiredService:
     preparations: tuple[pre_start.Preparation, ...] = ()
     policies: Policies | None = None
     """How its containers are replaced; None: all at once, without a way back."""
+    separator: str = "-"
+    """What stands between the parts of its containers' names."""
 
     def container(self, project: str, number: int, image_id: str | None = None) -> ContainerSpec:
         """The specification of the replica with that number."""
         own = {labels.NUMBER: str(number)} | ({labels.IMAGE: image_id} if image_id else {})
-        name = self.template.name or container_name(project, self.name, number)
-        return replace(self.template, name=name, labels={**self.template.labels, **own})
+        return replace(self.template, name=self.container_name(project, number), labels={**self.template.labels, **own})
+
+    def container_name(self, project: str, number: int) -> str:
+        """The name of the replica with that number."""
+        return self.template.name or container_name(project, self.name, number, self.separator)
 
     def with_environment(self, more: Mapping[str, str]) -> DesiredService:
         """The same with further variables, which win over its own."""
@@ -159,9 +164,9 @@ def desired(project: Project, *, private_dir: str, strict_intervals: bool = Fals
     )
 
 
-def container_name(project: str, service: str, number: int) -> str:
+def container_name(project: str, service: str, number: int, separator: str = "-") -> str:
     """The name of a replica whose service sets no `container_name`."""
-    return f"{project}-{service}-{number}"
+    return separator.join((project, service, str(number)))
 
 
 def config_hash(value: Any) -> str:
@@ -242,6 +247,7 @@ class _Translation:
         template = replace(template, labels={**template.labels, **self._labels(service), labels.CONFIG_HASH: digest})
         return DesiredService(
             name=service.name,
+            separator=self.project.separator,
             template=template,
             replicas=service.replicas,
             depends_on={
@@ -313,7 +319,7 @@ class _Translation:
     def _container(self, service: Service) -> ContainerSpec:
         return ContainerSpec(
             name=service.container_name or "",
-            image=service.image_name(self.project.name),
+            image=service.image_name(self.project.name, self.project.separator),
             command=service.command,
             entrypoint=service.entrypoint,
             environment=service.environment,
@@ -376,7 +382,7 @@ class _Translation:
     def _first_container(self, service: str) -> str:
         other = self.project.services.get(service)
         own_name = other.container_name if other else None
-        return own_name or container_name(self.project.name, service, 1)
+        return own_name or container_name(self.project.name, service, 1, self.project.separator)
 
     def _volumes_from(self, entry: str) -> str:
         """`service[:ro]` or `container:name[:ro]` → the container's name, with `:ro` where it is so."""

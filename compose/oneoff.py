@@ -56,7 +56,7 @@ def specification(project: str, service: DesiredService, options: RunOptions, im
     kept = {key: value for key, value in own.labels.items() if key != labels.HOOKS}
     return replace(
         own,
-        name=options.name or f"{project}-{service.name}-run-{slug}",
+        name=options.name or service.separator.join((project, service.name, "run", slug)),
         command=command,
         entrypoint=own.entrypoint if options.entrypoint is None else options.entrypoint,
         environment={**own.environment, **options.environment},

@@ -268,7 +268,8 @@ class Orchestrator:
         if which is None:
             return []
         used = {container.spec.image: container.labels.get(labels.SERVICE, "") for container in containers}
-        return [image for image, service in used.items() if which == "all" or image == f"{project}-{service}"]
+        own = {f"{project}{separator}{service}" for service in used.values() for separator in "-_"}
+        return [image for image in used if which == "all" or image in own]
 
     def stop(self, project: str, services: Sequence[str] = (), *, timeout_s: float | None = None) -> Plan:
         """Stop containers, dependents first."""

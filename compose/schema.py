@@ -10,7 +10,9 @@ from typing import Any
 
 MODULES = ("base", "build", "deploy", "files", "project", "resources", "service")
 # The project's own bookkeeping is no part of a file.
-_INTERNAL = frozenset(("working_dir", "compose_files", "env_files", "environment", "disabled_services", "warnings"))
+_INTERNAL = frozenset(
+    ("working_dir", "compose_files", "env_files", "environment", "disabled_services", "separator", "warnings")
+)
 
 
 def schema() -> str:

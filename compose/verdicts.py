@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from compose import graph, labels
-from compose.desired import Desired, DesiredService, container_name
+from compose.desired import Desired, DesiredService
 from compose.difference import changes_between, differences
 from compose.observe import Observed
 from compose.plan import Change
@@ -340,7 +340,7 @@ class _Judge:
     def _judge(
         self, service: DesiredService, number: int, existing: ContainerInfo | None, successor: ContainerInfo | None
     ) -> Replica:
-        name = service.template.name or container_name(self.desired.project, service.name, number)
+        name = service.container_name(self.desired.project, number)
         replica = Replica(service, number, name, existing)
         if successor is not None:
             cause, changes = self._outdated(service, number, successor)

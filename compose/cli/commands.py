@@ -94,7 +94,7 @@ GLOBAL = Command(
             variable="COMPOSE_PARALLEL_LIMIT",
             help="Most operations at a time (-1: no bound)",
         ),
-        Option("--compatibility", help="Accepted, and changes nothing: names are made with hyphens"),
+        Option("--compatibility", help="Make the names of containers and images with underscores, as Compose v1 did"),
         Option("--verbose", help="Accepted for compatibility", hidden=True),
         Option("--no-ansi", help="The same as --ansi never", hidden=True),
         Option("--workdir", metavar="DIR", help="The same as --project-directory", hidden=True),

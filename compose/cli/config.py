@@ -143,17 +143,19 @@ def _listed_of_template(options: LoadOptions, args: Args) -> Iterable[str] | Non
         return sorted(_tree(options)["services"])
     if not any(map(args.flag, _LISTS)):
         return None
-    from compose.spec.load import load_checked
+    from compose.spec.load import load_checked, separator
     from compose.spec.profiles import used_resources
 
     loaded, active = load_checked(options)
     services = {name: loaded.tree["services"][name] for name in sorted(active)}
     if args.flag("images"):
-        return dict.fromkeys(s.get("image") or f"{loaded.tree['name']}-{name}" for name, s in services.items())
+        between = separator(options, loaded.found)
+        return [service.get("image") or f"{loaded.name}{between}{name}" for name, service in services.items()]
     if args.flag("profiles"):
         return sorted({profile for s in loaded.tree["services"].values() for profile in s.get("profiles") or ()})
     section = next(section for section in ("volumes", "networks", "models") if args.flag(section))
-    return sorted(used_resources(services.values())[section])
+    everything = loaded.tree.get(section) or {}
+    return sorted(everything if options.all_resources else used_resources(services.values())[section])
 
 
 def _load_warning_in_json(options: LoadOptions) -> Project:
@@ -225,7 +227,7 @@ def _listed(project: Project, args: Args) -> list[str] | None:
     if args.flag("services"):
         return _in_order(project)
     if args.flag("images"):
-        return [service.image_name(project.name) for service in project.services.values()]
+        return [service.image_name(project.name, project.separator) for service in project.services.values()]
     if args.flag("volumes"):
         return sorted(project.volumes)
     if args.flag("networks"):

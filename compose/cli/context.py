@@ -39,6 +39,7 @@ class Context:
         from compose.spec.discover import LoadOptions
 
         more.setdefault("all_resources", self.options.flag("all-resources"))
+        more.setdefault("compatibility", self.options.flag("compatibility"))
         return LoadOptions(
             files=tuple(self.options.many("file")),
             project_name=self.options.text("project-name"),
@@ -211,6 +212,6 @@ def short_name(container: ContainerInfo) -> str:
 
     project = container.labels.get(labels.PROJECT, "")
     service = container.labels.get(labels.SERVICE, "")
-    if container.name == f"{project}-{service}-{labels.number(container.labels)}":
-        return container.name.removeprefix(f"{project}-")
-    return container.name
+    number = str(labels.number(container.labels))
+    is_made = container.name in (separator.join((project, service, number)) for separator in "-_")
+    return container.name[len(project) + 1 :] if is_made else container.name

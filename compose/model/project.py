@@ -43,6 +43,8 @@ class Project(Extensible):
     """Variables that interpolation saw: of the process, the .env file and COMPOSE_PROJECT_NAME."""
     disabled_services: dict[str, Service] = {}
     """Services whose profiles are not enabled, by key."""
+    separator: str = "-"
+    """What stands between the parts of the names of containers and images: `-`, or `_` for compatibility with Compose v1."""
     warnings: tuple[Warning, ...] = ()
     """What the loader accepted and the user should know."""
 

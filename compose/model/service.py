@@ -441,6 +441,6 @@ class Service(Extensible):
             return self.deploy.replicas
         return 1
 
-    def image_name(self, project: str) -> str:
+    def image_name(self, project: str, separator: str = "-") -> str:
         """The image its containers run: `image`, or `<project>-<service>` for a service that is only built."""
-        return self.image or f"{project}-{self.name}"
+        return self.image or f"{project}{separator}{self.name}"

@@ -30,8 +30,8 @@ _ANY_NAME = re.compile(r"(?m)^(?:[\"']?name[\"']?[ \t]*:|[ \t]*\{|\? )")
 class LoadOptions:
     """What the command line and the environment say about the project.
 
-    `services` are those named on the command line: they and what they depend on are enabled. The flags at the end are
-    those of `config`.
+    `services` are those named on the command line: they and what they depend on are enabled. `compatibility` makes names with
+    underscores, as COMPOSE_COMPATIBILITY does. The flags at the end are those of `config`.
     """
 
     files: tuple[str, ...] = ()
@@ -42,6 +42,7 @@ class LoadOptions:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ)
     services: tuple[str, ...] = ()
     all_resources: bool = False
+    compatibility: bool = False
     interpolate: bool = True
     normalize: bool = True
     resolve_paths: bool = True

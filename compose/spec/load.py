@@ -27,11 +27,15 @@ if TYPE_CHECKING:
 __all__ = ["Discovered", "LoadOptions", "discover", "load", "load_tree"]
 
 
+_GO_TRUE = ("1", "t", "T", "true", "TRUE", "True")
+
+
 class Loaded:
     """A project as a canonical tree, before the models: what `config --no-interpolate` prints."""
 
-    def __init__(self, found: Discovered, tree: Map, reader: Reader) -> None:
+    def __init__(self, found: Discovered, name: str, tree: Map, reader: Reader) -> None:
         self.found = found
+        self.name = name
         self.tree = tree
         self.texts = reader.texts
         self.variables = {**reader.variables, **found.environment}
@@ -77,7 +81,13 @@ def load_tree(options: LoadOptions) -> Loaded:
     tree = add_values(tree)
     if options.normalize:
         tree = add_defaults(tree, name, found.environment)
-    return Loaded(found, tree, reader)
+    return Loaded(found, name, tree, reader)
+
+
+def separator(options: LoadOptions, found: Discovered) -> str:
+    """What stands between the parts of the names of containers and images: Compose v1's underscore if that is asked for."""
+    is_asked = options.compatibility or found.environment.get("COMPOSE_COMPATIBILITY") in _GO_TRUE
+    return "_" if is_asked else "-"
 
 
 @contextmanager
@@ -112,15 +122,16 @@ def _project(loaded: Loaded, tree: Map, active: set[str], options: LoadOptions) 
         service.pop("pull_refresh_after", None)
     data = {key: value for key, value in tree.items() if key in SECTIONS or key.startswith("x-")}
     data |= {
-        "name": tree["name"],
+        "name": loaded.name,
         "services": {name: services[name] for name in services if name in active},
         "disabled_services": {name: services[name] for name in services if name not in active},
         "working_dir": found.working_dir,
         "compose_files": found.files,
         "env_files": found.env_files,
         "profiles": found.profiles,
-        "environment": {**found.environment, "COMPOSE_PROJECT_NAME": tree["name"]},
+        "environment": {**found.environment, "COMPOSE_PROJECT_NAME": loaded.name},
         "warnings": tuple(dict.fromkeys(loaded.warnings)),
+        "separator": separator(options, found),
     }
     if not options.all_resources:
         used = used_resources(tree["services"][name] for name in active)

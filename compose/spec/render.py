@@ -43,6 +43,7 @@ _HIDDEN = {
             "profiles",
             "environment",
             "disabled_services",
+            "separator",
             "warnings",
         )
     ),

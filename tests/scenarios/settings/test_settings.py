@@ -49,3 +49,12 @@ def test_ps_carries_dockers_labels(stack: Stack) -> None:
 
 def test_version_is_printed(stack: Stack) -> None:
     assert "0.1.0" in stack.umiak("version").stdout
+
+
+def test_compatibility_names_containers_as_compose_v1_did(stack: Stack) -> None:
+    stack.umiak("--compatibility", "up", "-d", "web")
+    names = stack.umiak("ps", "--format", "{{.Name}}").stdout.split()
+    assert names == ["settings_web_1"]
+    assert stack.sh("web", "hostname") == "webserver"
+    stack.umiak("down")
+    assert stack.umiak("ps", "-aq").stdout == ""

@@ -29,9 +29,10 @@ class FakeStack:
         (self.directory / "compose.yaml").write_text(textwrap.dedent(text))
         return self
 
-    def desired(self) -> Desired:
+    def desired(self, **given: Any) -> Desired:
         path = str(self.directory / "compose.yaml")
-        return self.orchestrator.desired(load(LoadOptions(files=(path,), project_name="p", environment={})))
+        options = LoadOptions(files=(path,), project_name="p", environment={}, **given)
+        return self.orchestrator.desired(load(options))
 
     def plan(self, *services: str, **options: Any) -> Plan:
         return self.orchestrator.plan(self.desired(), UpOptions(services=services, **options))

@@ -253,3 +253,10 @@ def test_a_link_alias_of_two_services_is_given_to_neither(stack: FakeStack) -> N
     service(stack, "links: ['db:store']", "  other: {image: app}\n  third: {image: app, links: ['other:store']}\n")
     assert stack.desired().services["db"].template.networks[0].aliases == ("db",)
     assert any("store" in warning for warning in stack.desired().warnings)
+
+
+def test_compatibility_joins_names_with_underscores(stack: FakeStack) -> None:
+    service(stack, "ipc: service:db")
+    web = stack.desired(compatibility=True).services["web"]
+    assert web.container("p", 2).name == "p_web_2"
+    assert web.template.ipc_mode == "container:p_db_1"

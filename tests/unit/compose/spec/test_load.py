@@ -494,3 +494,112 @@ def test_a_name_of_unset_variables_is_an_error() -> None:
     [error] = problems("name: ${NOPE}\nservices: {}")
     assert error.code == "E060"
     assert loaded("name: ''\nservices: {}").name
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment", "name"),
+    [
+        (False, {}, "p-web"),
+        (True, {}, "p_web"),
+        (False, {"COMPOSE_COMPATIBILITY": "true"}, "p_web"),
+        (False, {"COMPOSE_COMPATIBILITY": "yes"}, "p-web"),
+    ],
+)
+def test_compatibility_makes_names_with_underscores(asked: bool, environment: dict[str, str], name: str) -> None:
+    project = loaded("{name: p, services: {web: {build: .}}}", compatibility=asked, environment=environment)
+    assert project.services["web"].image_name(project.name, project.separator) == name
+
+
+def test_what_is_included_has_its_own_directory_and_environment(tmp_path: Path) -> None:
+    write(
+        inc__a_yaml="""
+services:
+  i: {image: x, build: {target: t}, environment: [FROM_DOTENV, BOTH, NO], secrets: [s]}
+secrets: {s: {environment: FROM_DOTENV}}
+x-own: 1
+""",
+        inc___env="FROM_DOTENV=1\nBOTH=inc\n",
+    )
+    project = loaded("{include: [inc/a.yaml], services: {}, x-top: 2}", environment={"BOTH": "main"})
+    service = project.services["i"]
+    assert service.environment == {"FROM_DOTENV": "1", "BOTH": "main", "NO": None}
+    assert service.build is not None
+    assert service.build.context == f"{tmp_path}/inc"
+    assert project.secrets["s"].content == "1"
+    assert project.extensions == {"x-top": 2}
+    plain = loaded(resolve_paths=False, environment={}).services["i"]
+    assert plain.build is not None
+    assert plain.build.context == "inc"
+
+
+def test_extended_files_paths_stay_relative_to_the_project_where_paths_are_not_resolved() -> None:
+    write(sub__base_yaml="services: {b: {image: x, volumes: ['./d:/d'], env_file: e.env}}", sub__e_env="A=1")
+    text = "services: {a: {extends: {file: sub/base.yaml, service: b}}}"
+    service = loaded(text, resolve_paths=False).services["a"]
+    assert service.volumes[0].source == "sub/d"
+    assert service.environment == {"A": "1"}
+
+
+@pytest.mark.parametrize(
+    ("service", "limits", "clash"),
+    [
+        ("cpus: 1", "{memory: 5m}", True),
+        ("mem_limit: 5m", "{}", True),
+        ("mem_limit: 0", "{memory: 5m}", False),
+        ("mem_limit: 9m", "{memory: 9216k}", False),
+        ("pids_limit: 5", "{pids: 6}", True),
+    ],
+)
+def test_a_limit_in_two_places_is_the_same(service: str, limits: str, clash: bool) -> None:
+    text = f"services: {{a: {{image: x, {service}, deploy: {{resources: {{limits: {limits}}}}}}}}}"
+    if clash:
+        assert [error.code for error in problems(text)] == ["E041"]
+    else:
+        assert loaded(text).services
+
+
+def test_services_that_are_not_asked_for_are_checked_too() -> None:
+    [error] = problems("services: {a: {image: x}, b: {image: x, depends_on: [nope]}}", services=("a",))
+    assert error.code == "E040"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "merged"),
+    [
+        (
+            "{provider: {type: x, options: {a: 1}}}",
+            "{provider: {type: x, options: {a: 2, b: [c, 1.50]}}}",
+            {"a": ("2",)},
+        ),
+        ("{provider: {type: x, options: {a: [1]}}}", "{provider: {type: x, options: {a: [2]}}}", {"a": ("1", "2")}),
+    ],
+)
+def test_a_providers_options_replace_and_lists_append(first: str, second: str, merged: dict[str, Any]) -> None:
+    write(a_yaml=f"services: {{s: {first}}}", b_yaml=f"services: {{s: {second}}}")
+    provider = loaded(files=("a.yaml", "b.yaml")).services["s"].provider
+    assert provider is not None
+    assert provider.options["a"] == merged["a"]
+
+
+def test_address_pools_merge_by_subnet() -> None:
+    pools = "networks: {{n: {{ipam: {{config: [{}]}}}}}}"
+    write(
+        a_yaml="services: {s: {image: x, networks: [n]}}\n" + pools.format("{subnet: a, gateway: g}, {subnet: b}"),
+        b_yaml="services: {}\n" + pools.format("{subnet: b, ip_range: r}, {subnet: c}"),
+    )
+    config = loaded(files=("a.yaml", "b.yaml")).networks["n"].ipam.config
+    assert [(pool.subnet, pool.gateway, pool.ip_range) for pool in config] == [("b", None, "r"), ("c", None, None)]
+
+
+def test_a_template_keeps_what_is_written() -> None:
+    write(
+        a_yaml="services: {s: {image: x, environment: {B: 1.50, A: }, expose: [80], ports: ['80:80']}}",
+        b_yaml="services: {s: {environment: [C=$C], ports: ['${P}:80'], labels: {n: 1}}}",
+        b2_yaml="services: {s: {labels: {n: 2}}}",
+    )
+    tree = load_tree(LoadOptions(files=("a.yaml", "b.yaml", "b2.yaml"), environment={}, interpolate=False)).tree
+    service = tree["services"]["s"]
+    assert service["environment"] == ["A", "B=1.5", "C=$C"]
+    assert service["expose"] == [80]
+    assert service["ports"] == ["80:80", "${P}:80"]
+    assert service["labels"] == ["n=2"]
