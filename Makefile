@@ -83,9 +83,10 @@ vm-disks: $(VENV)/.tools-installed $(VENV)/.test-packages
 vm-test: vm-disks
 	$(BIN)/python -m tests.vm
 
-# The machines run beside all other tests. Not so their disks, whose making starts containers, which other tests would take for leaks.
-test-all: check $(VENV)/.test-packages vm-disks
-	@sh .ci/beside 22m '$(BIN)/python -m tests.vm' '$(BIN)/python -m tests.parallel'
+# As test, with the machines beside the other tests.
+test-all: check $(VENV)/.test-packages
+	@sh .ci/packages qemu-system-x86=qemu-system-x86_64 e2fsprogs=mke2fs
+	$(BIN)/python -m tests.parallel --machines
 
 # The Compose client's package would shadow ours, so it gets an environment of its own.
 $(VENV)/compose-client/bin/docker-compose: | $(BIN)/python

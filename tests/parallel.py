@@ -1,7 +1,8 @@
-"""Run all tests in two parts at once:  python -m tests.parallel
+"""Run the tests in parts, at the same time:  python -m tests.parallel [--machines]
 
-A part's lines are shown as they come, after its name. The parts do not see each other: the scenarios have the machine
-itself, the others run apart (`apart.py`). The last line is pytest's own closing line, with the sums of all.
+A part's lines are shown as they come, after its name. The parts do not see each other: the scenarios have this machine itself, the
+others run apart (`apart.py`), and with `--machines` kernel and scenario tests run on emulated ones too (`vm`), at a low priority. The
+last line is pytest's own closing line, with the sums of what ran on this machine.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 
 PYTEST = (sys.executable, "-m", "pytest", "--color=no")
 CLOSING = re.compile(r"^=+ (.*\b(?:passed|failed|errors?|skipped|no tests ran)\b.*) in [\d.]+s.* =+$")
+TROUBLE = re.compile(r"(debian-\d+ \| )?(FAILED|ERROR) ")
 WORDS = ("failed", "passed", "skipped", "error")
 
 
@@ -44,7 +46,7 @@ class Part:
         self.code = child.returncode
 
     def _read(self, line: str) -> None:
-        if line.startswith(("FAILED ", "ERROR ")):
+        if TROUBLE.match(line):
             self.troubles.append(line)
         closing = CLOSING.match(line)
         if closing:
@@ -52,10 +54,10 @@ class Part:
 
 
 APART = (sys.executable, "-m", "tests.apart") if os.geteuid() == 0 else ()
-PARTS = (
-    Part("scenarios", (*PYTEST, "tests/scenarios")),  # some need the network
-    Part("others", (*APART, *PYTEST, "tests/kernel", "tests/conformance", "tests/unit")),
-)
+OTHERS = Part("others", (*APART, *PYTEST, "tests/kernel", "tests/conformance", "tests/unit"))
+DISKS = Part("disks", (sys.executable, "-m", "tests.vm", "--prepare"))
+SCENARIOS = Part("scenarios", (*PYTEST, "tests/scenarios"))
+MACHINES = Part("machines", ("nice", "-n", "10", sys.executable, "-m", "tests.vm"))
 
 
 def counts(closing: str) -> Counter[str]:
@@ -70,7 +72,7 @@ def closing_line(counted: Counter[str], seconds: float) -> str:
     return f" {told} in {seconds:.2f}s ({minutes}) ".center(80, "=")
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Run the parts; 0 if all tests have passed."""
     started, lock = time.monotonic(), threading.Lock()
 
@@ -78,14 +80,27 @@ def main() -> int:
         with lock:
             print(line, flush=True)
 
-    with ThreadPoolExecutor(len(PARTS)) as pool:
-        list(pool.map(lambda part: part.run(say), PARTS))
-    failed = [part for part in PARTS if part.code]
+    # The making of the machines' disks starts containers here, which scenarios would take for leaks; the others do not see them.
+    first, then = [OTHERS], [SCENARIOS]
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(part.run, say) for part in first]
+        if "--machines" in arguments:
+            DISKS.run(say)
+            first.append(DISKS)
+            then.append(MACHINES)
+        running += [pool.submit(part.run, say) for part in then]
+        for future in running:
+            future.result()
+    return _report([*first, *then], time.monotonic() - started)
+
+
+def _report(parts: Sequence[Part], seconds: float) -> int:
+    failed = [part for part in parts if part.code]
     for part in failed:
         print(f"{part.name} ended with code {part.code}:", *part.troubles, sep="\n  ")
-    print(closing_line(sum((part.counted for part in PARTS), Counter()), time.monotonic() - started), flush=True)
+    print(closing_line(sum((part.counted for part in parts), Counter()), seconds), flush=True)
     return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
