@@ -12,6 +12,7 @@ import posixpath
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from engine.errors import InvalidInput, NotFound, UmiakError
@@ -136,6 +137,8 @@ def _rules(
     build = service.build
     context = build.context if build and build.context and os.path.isdir(build.context) else ""
     dockerfile = os.path.join(context, (build.dockerfile if build else None) or "Dockerfile")
+    if trigger.action == "rebuild" and os.path.isfile(dockerfile):
+        yield Rule(service.name, dockerfile, "rebuild")
     yield Rule(
         service=service.name,
         path=trigger.path.rstrip("/") or "/",
@@ -167,7 +170,8 @@ def _below(directory: str, path: str) -> str | None:
 class Watcher:
     """Waits for changes and does what they ask for, until `stop`.
 
-    `renewed` is told of each service that was started anew. With `prune` the image that a rebuild replaced is removed.
+    `renewed` is told of each service that was started anew. With `prune` the image that a rebuild replaced is removed. When one
+    of the `files` that the project is made of changes, `reload` gives what they say now, and the services named are brought to that.
     """
 
     def __init__(
@@ -176,11 +180,17 @@ class Watcher:
         desired: Desired,
         rules: Sequence[Rule],
         *,
+        services: Sequence[str] = (),
+        files: Collection[str] = (),
+        reload: Callable[[], tuple[Desired, list[Rule]]] | None = None,
         renewed: Callable[[str], None] = lambda _service: None,
     ) -> None:
         self._orchestrator = orchestrator
         self._desired = desired
         self._rules = rules
+        self._services = services
+        self._files = frozenset(files)
+        self._reload = reload
         self.prune = True
         self.renewed = renewed
         self._stopped = threading.Event()
@@ -191,11 +201,19 @@ class Watcher:
 
     def run(self) -> None:
         """Sync what is to be synced at once; then follow changes, batch by batch."""
+        while not self._stopped.is_set():
+            self._follow()
+
+    def _follow(self) -> None:
+        """Follow changes by the rules of now, until `stop` or a change of the rules."""
         import watchfiles
 
+        directories = self._directories()
+        alone = _Files(self._files.union(rule.path for rule in self._rules if not os.path.isdir(rule.path)))
         changes = watchfiles.watch(
-            *self._directories(),
-            watch_filter=lambda _change, path: any(rule.concerns(path) for rule in self._rules),
+            *(directories or alone.directories),
+            recursive=bool(directories),
+            watch_filter=lambda _change, path: bool(directories) and any(rule.concerns(path) for rule in self._rules),
             debounce=DEBOUNCE_MS,
             stop_event=self._stopped,
             raise_interrupt=False,
@@ -203,13 +221,34 @@ class Watcher:
             rust_timeout=QUIET_MS,
             yield_on_timeout=True,
         )
-        first = next(changes, set())  # from here on no change is missed
-        self._initial_sync()
-        self._tell("enabled", "Watch enabled")
-        for batch in itertools.chain((first,), changes):
-            added = (path for change, path in batch if change == watchfiles.Change.added)
-            # What was written into a new directory before it was followed is told by nobody.
-            self.take({path for _, path in batch}.union(*(files_below(path) for path in added)))
+        with alone:
+            first = next(changes, set())  # from here on no change is missed
+            self._initial_sync()
+            self._tell("enabled", "Watch enabled")
+            for batch in itertools.chain((first,), changes):
+                added = (path for change, path in batch if change == watchfiles.Change.added)
+                # What was written into a new directory before it was followed is told by nobody.
+                paths = alone.changed().union((path for _, path in batch), *(files_below(path) for path in added))
+                if paths & self._files and self._take_definition():
+                    return
+                self.take(paths)
+
+    def _take_definition(self) -> bool:
+        """Read the project again and bring it to what it says; False, with an error told, where that cannot be done."""
+        from compose.verdicts import UpOptions
+
+        if self._reload is None:
+            return False
+        try:
+            self._desired, self._rules = self._reload()
+            plan = self._orchestrator.up(self._desired, UpOptions(services=tuple(self._services)))
+        except (UmiakError, OSError) as error:
+            self._tell("error", f"the project as it is now cannot be brought up: {error}")
+            return False
+        for service in dict.fromkeys(operation.service for operation in plan if operation.kind == "StartContainer"):
+            self.renewed(service)
+        self._tell("reloaded", "the project has changed: watching it as it is now")
+        return True
 
     def take(self, paths: Collection[str]) -> None:
         """Do what a batch of changes asks for, a service at a time."""
@@ -217,8 +256,8 @@ class Watcher:
             self._safely(service, lambda service=service, wanted=wanted: self._do(service, wanted))  # type: ignore[misc]
 
     def _directories(self) -> list[str]:
-        """What to follow: of a single file the directory, because editors put another file in its place."""
-        paths = {rule.path if os.path.isdir(rule.path) else os.path.dirname(rule.path) for rule in self._rules}
+        """The directories to follow with all that is in them."""
+        paths = {rule.path for rule in self._rules if os.path.isdir(rule.path)}
         return sorted(path for path in paths if not any(_below(o, path) not in (None, ".") for o in paths))
 
     def _initial_sync(self) -> None:
@@ -311,6 +350,53 @@ class Watcher:
     def _tell(self, state: str, message: str, service: str = "", **data: int) -> None:
         event = Event("watch", state, project=self._desired.project, service=service, data={"message": message, **data})
         self._orchestrator.sink(event)
+
+
+class _Files:
+    """Follows single files, by their directories but not what is in these, because editors put another file in a file's place."""
+
+    def __init__(self, paths: Collection[str]) -> None:
+        self.directories = sorted({os.path.dirname(path) for path in paths})
+        self._paths = frozenset(paths)
+        self._over = threading.Event()
+        self._begun = threading.Event()
+        self._changed: SimpleQueue[str] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> _Files:
+        if self._paths:
+            self._thread.start()
+            self._begun.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        if self._paths:
+            self._thread.join()
+
+    def changed(self) -> set[str]:
+        """The files that have changed since the last time."""
+        return {self._changed.get_nowait() for _ in range(self._changed.qsize())}
+
+    def _run(self) -> None:
+        import watchfiles
+
+        try:
+            for batch in watchfiles.watch(
+                *self.directories,
+                recursive=False,
+                watch_filter=lambda _change, path: path in self._paths,
+                debounce=DEBOUNCE_MS,
+                stop_event=self._over,
+                raise_interrupt=False,
+                rust_timeout=QUIET_MS,
+                yield_on_timeout=True,
+            ):
+                self._begun.set()
+                for _, path in batch:
+                    self._changed.put(path)
+        finally:
+            self._begun.set()
 
 
 def files_below(path: str) -> Iterator[str]:

@@ -146,7 +146,7 @@ def _attachment(context: Context, orchestrator: Orchestrator, desired: Desired, 
 def _watcher(context: Context, orchestrator: Orchestrator, desired: Desired, args: Args) -> Watcher:
     from compose.cli.watch import make_watcher
 
-    return make_watcher(orchestrator, context.project(args.words), desired, args.words)
+    return make_watcher(context, orchestrator, context.project(args.words), desired, args.words)
 
 
 def plan_options(args: Args) -> UpOptions:

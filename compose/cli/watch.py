@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,7 @@ def run(context: Context, args: Args) -> int:
     with context.view("watch", quiet=quiet) as view, context.orchestrator(warm=True, view=view) as orchestrator:
         project = context.project(args.words)
         desired = orchestrator.desired(project)
-        watcher = make_watcher(orchestrator, project, desired, args.words)
+        watcher = make_watcher(context, orchestrator, project, desired, args.words)
         if args.given("prune"):
             watcher.prune = args.flag("prune")
         if not args.flag("no-up") or context.dry_run:
@@ -57,8 +58,16 @@ def run(context: Context, args: Args) -> int:
     return 128 + (numbers or [signal.SIGINT])[0]
 
 
-def make_watcher(orchestrator: Orchestrator, project: Project, desired: Desired, services: list[str]) -> Watcher:
-    """The watcher of a project's rules."""
-    from compose.watch import Watcher, rules_of
+def make_watcher(
+    context: Context, orchestrator: Orchestrator, project: Project, desired: Desired, services: list[str]
+) -> Watcher:
+    """The watcher of a project's rules and of the files that it is made of."""
+    from compose.watch import Rule, Watcher, rules_of
 
-    return Watcher(orchestrator, desired, rules_of(project, services, warn))
+    def reload() -> tuple[Desired, list[Rule]]:
+        now = context.project(services)
+        return orchestrator.desired(now), rules_of(now, services, warn)
+
+    files = [os.path.abspath(path) for path in (*project.compose_files, *project.env_files) if os.path.isfile(path)]
+    rules = rules_of(project, services, warn)
+    return Watcher(orchestrator, desired, rules, services=services, files=files, reload=reload)

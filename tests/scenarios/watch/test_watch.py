@@ -90,6 +90,27 @@ def test_up_can_watch_and_shows_the_output_of_what_it_starts_anew(stack: Stack) 
     assert stack.states() == {"watch-web-1": "exited", "watch-job-1": "exited"}
 
 
+def test_an_edited_file_of_the_project_is_taken_in(stack: Stack) -> None:
+    watched = Watched(stack)
+    first = stack.ids()
+    stack.replace("target: /srv/src", "target: [")
+    stack.replace("target: [", "target: /srv/src")
+    stack.replace('"cat /etc/app/app.conf;', '"echo edited;')
+    stack.replace(
+        "{path: ./conf, action: sync+restart, target: /etc/app", "{path: ./conf, action: sync+restart, target: /etc/new"
+    )
+    stack.wait_until(
+        lambda: stack.ids().get("watch-web-1", first["watch-web-1"]) != first["watch-web-1"], "another container", 20
+    )
+    stack.wait_for_output("web", "edited", 20)
+    (stack.directory / "conf" / "app.conf").write_text("colour=blue\n")
+    stack.wait_until(
+        lambda: "app.conf" in stack.exec("web", "ls", "/etc/new", exit_code=None).stdout, "the new target", 20
+    )
+    assert stack.ids()["watch-job-1"] == first["watch-job-1"]
+    watched.end()
+
+
 def test_what_cannot_be_watched_is_said_with_its_place(stack: Stack) -> None:
     stack.replace("{path: ./src,", "{path: ./nowhere,")
     said = stack.umiak("watch", exit_code=1).stderr

@@ -104,6 +104,16 @@ def test_what_a_bind_mount_shows_anyway_is_not_watched(stack: FakeStack) -> None
     assert "bind mount" in warnings[0]
 
 
+def test_a_changed_dockerfile_is_a_reason_to_rebuild(stack: FakeStack) -> None:
+    (stack.directory / "src").mkdir()
+    (stack.directory / "Dockerfile").write_text("FROM app")
+    stack.write("services: {web: {build: ., develop: {watch: [{path: ./src, action: rebuild}]}}}")
+    path = str(stack.directory / "compose.yaml")
+    project = load(LoadOptions(files=(path,), project_name="p", environment={}))
+    found = due(rules_of(project, (), print), {str(stack.directory / "Dockerfile")})
+    assert found["web"].rebuild
+
+
 def test_nothing_to_rebuild_is_an_error_with_its_place(stack: FakeStack) -> None:
     (stack.directory / "src").mkdir()
     with pytest.raises(InvalidInput, match="has nothing to rebuild") as caught:
