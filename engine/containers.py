@@ -60,6 +60,21 @@ def this_process() -> str:
     return f"{os.getpid()}:{procfs.start_time(os.getpid())}"
 
 
+def _read_process(text: str) -> tuple[int, int]:
+    """The process ID and the start time in what `this_process` wrote."""
+    pid, _, start_time = text.partition(":")
+    return int(pid), int(start_time)
+
+
+def _watch_of_owner(spec: ContainerSpec) -> list[dict[str, Any]]:
+    """The monitor's service that ends a container with its owner, for one that has such."""
+    owner = spec.labels.get(OWNER_LABEL)
+    if owner is None:
+        return []
+    pid, start_time = _read_process(owner)
+    return [{"module": "engine.runtime.owner", "config": {"pid": pid, "start_time": start_time}}]
+
+
 class Containers:
     """All containers of one root directory."""
 
@@ -103,7 +118,7 @@ class Containers:
     def all(self, labels: Mapping[str, str | None] | None = None) -> list[ContainerInfo]:
         """Containers that carry all given labels (value None: any value), by name, repaired where need be."""
         self._finish_removals()
-        self._remove_orphans()
+        self.remove_orphans()
         rows = self._state.rows("SELECT * FROM containers WHERE NOT removing ORDER BY name")
         self._networks.repair({row["id"]: self._is_live(row["id"]) for row in rows})
         if labels:
@@ -457,7 +472,7 @@ class Containers:
             mounts=self._mounts(row["id"], spec, json.loads(row["volumes"]), layer_dirs),
             endpoints=endpoints,
             netns=self._netns(row["id"], spec),
-            services=self._networks.services(row["id"], endpoints, spec.ports, **dns),
+            services=[*self._networks.services(row["id"], endpoints, spec.ports, **dns), *_watch_of_owner(spec)],
             resolv_conf=self._networks.resolv_conf(resolving, **dns),
             passwd=snapshots.read_file(layer_dirs, "etc", "passwd"),
             group=snapshots.read_file(layer_dirs, "etc", "group"),
@@ -562,15 +577,14 @@ class Containers:
             with self._operation(row["id"]):
                 self._erase(row["id"], volumes=row["removing"] == 2)
 
-    def _remove_orphans(self) -> None:
+    def remove_orphans(self) -> None:
         """Remove containers whose owner process is gone, and those that were to be removed at their end by one that is gone."""
         owned = self._state.rows(
             "SELECT container_id, key, value FROM container_labels WHERE key IN (?, ?)",
             (OWNER_LABEL, AUTO_REMOVE_LABEL),
         )
         for row in owned:
-            pid, _, start_time = row["value"].partition(":")
-            if procfs.start_time(int(pid)) == int(start_time):
+            if procfs.is_alive(*_read_process(row["value"])):
                 continue
             if row["key"] == AUTO_REMOVE_LABEL and self._is_live(row["container_id"]):
                 continue

@@ -259,6 +259,7 @@ class Engine:
             with told(reference, progress) as transfer:
                 return self.pull(reference, progress=transfer, on_cancel=request.cancellation.on_cancel)
 
+        self._containers.remove_orphans()
         return build(self.images, self.build_runner(), request, progress, pull=pull)
 
     def bootstrap(

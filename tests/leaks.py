@@ -36,7 +36,7 @@ def snapshot(base: str) -> Found:
     return frozenset(
         [
             *(("process", text) for text in _processes()),
-            *(("mount", path) for path in _mounts_below(base)),
+            *(("mount", path) for path in mounts_below(base)),
             *(("link", name) for _, name in socket.if_nameindex() if name.startswith(("um-", "umv"))),
             *(("cgroup", path) for path in _empty_cgroups()),
             *(("firewall", name) for name in _firewall_tables()),
@@ -90,7 +90,7 @@ def _is_alive(pid: int) -> bool:
     return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()[:1] not in ([], ["Z"], ["X"])
 
 
-def _mounts_below(base: str) -> list[str]:
+def mounts_below(base: str) -> list[str]:
     with open("/proc/self/mountinfo") as file:
         points = [line.split()[4].encode().decode("unicode_escape") for line in file]
     return [point for point in points if point.startswith(f"{base}/")]
@@ -152,7 +152,7 @@ def clean(directory: str) -> None:
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
-    for point in reversed(_mounts_below(directory)):
+    for point in reversed(mounts_below(directory)):
         subprocess.run(["umount", "-l", point], check=False)
     for path in _cgroups():
         if os.path.basename(path) in containers:

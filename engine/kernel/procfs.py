@@ -29,9 +29,14 @@ def boot_id() -> str:
         return file.read().decode().strip()
 
 
+def is_alive(pid: int, started: int) -> bool:
+    """Tell whether the process of this boot recorded as (pid, start time) still exists and is not a zombie."""
+    return start_time(pid) == started and state_of(pid) not in ("Z", "X", None)
+
+
 def is_same_process(pid: int, started: int, boot: str) -> bool:
     """Tell whether the process recorded as (pid, start time, boot) still exists and is not a zombie."""
-    return pid > 0 and boot == boot_id() and start_time(pid) == started and state_of(pid) not in ("Z", "X", None)
+    return pid > 0 and boot == boot_id() and is_alive(pid, started)
 
 
 def is_taking_signals(pid: int) -> bool:

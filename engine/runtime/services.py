@@ -19,6 +19,9 @@ if TYPE_CHECKING:
         loop: Loop
         netns_fd: int
 
+        def kill(self, number: int) -> None:
+            """Send init a signal. Raise ServiceError where it does not run."""
+
         def in_netns(self) -> AbstractContextManager[None]:
             """Be in the container's network namespace for a block."""
 
