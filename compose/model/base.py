@@ -96,7 +96,7 @@ class Extensible(Model):
     """A part that may carry keys of the user's own."""
 
     extensions: dict[str, Any] = {}
-    """Keys that start with `x-`, as they stand in the file."""
+    """Keys that start with `x-`, as they stand in the file; default none."""
 
     @model_validator(mode="before")
     @classmethod

@@ -9,7 +9,7 @@ class FileReference(Extensible):
     """One entry of a service's `secrets` or `configs`."""
 
     source: str | None = None
-    """Name of the top-level secret or config."""
+    """Name of the top-level secret or config; required."""
     target: str | None = None
     """Path in the container; default `/run/secrets/<source>` for a secret and `/<source>` for a config."""
     uid: str | None = None
@@ -26,18 +26,18 @@ class FileObject(Extensible):
     name: str | None = None
     """Name of the object; default `<project>_<key>`."""
     file: str | None = None
-    """Absolute path of the file that holds the value."""
+    """Absolute path of the file that holds the value; default none."""
     environment: str | None = None
-    """Name of the variable that holds the value."""
+    """Name of the variable that holds the value; default none."""
     content: str | None = None
-    """The value itself, from the file or resolved from `environment`; `config` never prints a secret's."""
+    """The value itself, from the file or resolved from `environment`; `config` never prints a secret's; default none."""
     external: Bool = False
-    """The object exists outside the project."""
+    """The object exists outside the project; default false."""
     labels: dict[str, str] = {}
-    """Labels of the object."""
+    """Labels of the object; default none."""
     driver: str | None = None
-    """Secret driver (swarm)."""
+    """Secret driver (swarm); default none."""
     driver_opts: dict[str, str] = {}
-    """Options of the secret driver."""
+    """Options of the secret driver; default none."""
     template_driver: str | None = None
-    """Driver that expands templates in the value (swarm)."""
+    """Driver that expands templates in the value (swarm); default none."""

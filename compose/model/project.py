@@ -18,35 +18,35 @@ class Project(Extensible):
     """The canonical project. `extensions` are the top-level `x-` keys."""
 
     name: str
-    """Project name."""
+    """Project name; required."""
     services: dict[str, Service] = {}
-    """Enabled services, by key."""
+    """Enabled services, by key; default none."""
     networks: dict[str, Network] = {}
-    """Networks that enabled services use, by key."""
+    """Networks that enabled services use, by key; default none."""
     volumes: dict[str, Volume] = {}
-    """Volumes that enabled services use, by key."""
+    """Volumes that enabled services use, by key; default none."""
     secrets: dict[str, FileObject] = {}
-    """Secrets that enabled services use, by key."""
+    """Secrets that enabled services use, by key; default none."""
     configs: dict[str, FileObject] = {}
-    """Configs that enabled services use, by key."""
+    """Configs that enabled services use, by key; default none."""
     models: dict[str, LanguageModel] = {}
-    """Language models, by key."""
+    """Language models, by key; default none."""
     working_dir: str = ""
-    """Absolute project directory."""
+    """Absolute project directory; default none."""
     compose_files: tuple[str, ...] = ()
-    """Absolute paths of the Compose files, in order; `-` for standard input."""
+    """Absolute paths of the Compose files, in order; `-` for standard input; default none."""
     env_files: tuple[str, ...] = ()
-    """Absolute paths of the files given by --env-file."""
+    """Absolute paths of the files given by --env-file; default none."""
     profiles: tuple[str, ...] = ()
-    """Profiles that were enabled."""
+    """Profiles that were enabled; default none."""
     environment: dict[str, str] = {}
-    """Variables that interpolation saw: of the process, the .env file and COMPOSE_PROJECT_NAME."""
+    """Variables that interpolation saw: of the process, the .env file and COMPOSE_PROJECT_NAME; default none."""
     disabled_services: dict[str, Service] = {}
-    """Services whose profiles are not enabled, by key."""
+    """Services whose profiles are not enabled, by key; default none."""
     separator: str = "-"
-    """What stands between the parts of the names of containers and images: `-`, or `_` for compatibility with Compose v1."""
+    """What stands between the parts of the names of containers and images: `-`, or `_` for compatibility with Compose v1; default `-`."""
     warnings: tuple[Warning, ...] = ()
-    """What the loader accepted and the user should know."""
+    """What the loader accepted and the user should know; default none."""
 
     _find: Callable[[tuple[str | int, ...]], Place | None] | None = PrivateAttr(default=None)
 

@@ -9,13 +9,13 @@ class IpamPool(Extensible):
     """One address range of a network."""
 
     subnet: str | None = None
-    """Subnet in CIDR notation."""
+    """Subnet in CIDR notation; default a free one."""
     gateway: str | None = None
     """Address of the gateway; default the first of the subnet."""
     ip_range: str | None = None
     """Part of the subnet from which containers get addresses; default all of it."""
     aux_addresses: dict[str, str] = {}
-    """Addresses that the driver must not hand out, by host name."""
+    """Addresses that the driver must not hand out, by host name; default none."""
 
 
 class Ipam(Extensible):
@@ -24,9 +24,9 @@ class Ipam(Extensible):
     driver: str | None = None
     """Driver that hands out addresses; default the engine's."""
     config: tuple[IpamPool, ...] = ()
-    """Address ranges."""
+    """Address ranges; default none."""
     options: dict[str, str] = {}
-    """Options of the driver."""
+    """Options of the driver; default none."""
 
 
 class Network(Extensible):
@@ -37,17 +37,17 @@ class Network(Extensible):
     driver: str | None = None
     """Network driver; default `bridge`."""
     driver_opts: dict[str, str] = {}
-    """Options of the driver."""
+    """Options of the driver; default none."""
     ipam: Ipam = Ipam.model_construct()
-    """Address management."""
+    """Address management; default the driver's."""
     external: Bool = False
-    """The network exists outside the project and is neither made nor removed by it."""
+    """The network exists outside the project and is neither made nor removed by it; default false."""
     internal: Bool = False
-    """No way out of the network."""
+    """No way out of the network; default false."""
     attachable: Bool = False
-    """Containers outside the project may join."""
+    """Containers outside the project may join; default false."""
     labels: dict[str, str] = {}
-    """Labels of the network."""
+    """Labels of the network; default none."""
     enable_ipv4: Bool | None = None
     """Give IPv4 addresses; default true."""
     enable_ipv6: Bool | None = None
@@ -62,11 +62,11 @@ class Volume(Extensible):
     driver: str | None = None
     """Volume driver; default `local`."""
     driver_opts: dict[str, str] = {}
-    """Options of the driver, such as `type`, `o` and `device` of a mount."""
+    """Options of the driver, such as `type`, `o` and `device` of a mount; default none."""
     external: Bool = False
-    """The volume exists outside the project and is neither made nor removed by it."""
+    """The volume exists outside the project and is neither made nor removed by it; default false."""
     labels: dict[str, str] = {}
-    """Labels of the volume."""
+    """Labels of the volume; default none."""
 
 
 class LanguageModel(Extensible):
@@ -75,8 +75,8 @@ class LanguageModel(Extensible):
     name: str | None = None
     """Name of the model; default its key."""
     model: str | None = None
-    """Reference of the model to run."""
+    """Reference of the model to run; required."""
     context_size: Int = 0
     """Tokens of context; 0 is the model's default."""
     runtime_flags: tuple[str, ...] = ()
-    """Flags passed to the inference engine."""
+    """Flags passed to the inference engine; default none."""
