@@ -41,7 +41,7 @@ from compose.plan import (
     UnpauseContainer,
 )
 from compose.readiness import WAIT, Readiness, exit_reason, judge
-from engine.errors import Conflict, NotFound, TimedOut, UmiakError
+from engine.errors import Conflict, NotFound, TimedOut, UmiakError, Unavailable
 from engine.events import Event, Kind, Sink
 
 if TYPE_CHECKING:
@@ -141,7 +141,14 @@ class _Run:
             self.waiting.remove(operation)
             self.active[operation.id] = operation
             # Daemons, because a wait that is given up must not keep the command from ending.
-            threading.Thread(target=self._perform, args=(operation,), daemon=True, name=str(operation)).start()
+            thread = threading.Thread(target=self._perform, args=(operation,), daemon=True, name=str(operation))
+            try:
+                thread.start()
+            except RuntimeError as error:
+                raise Unavailable(
+                    f"cannot begin {operation.resource}: {error}",
+                    hint="see `ulimit -u` and the pids.max of this cgroup; --parallel 4 needs less",
+                ) from error
 
     def _next_finished(self) -> tuple[Operation, BaseException | None]:
         if self.deadline is None:

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -39,6 +39,7 @@ from engine.types import (
     VolumeSpec,
 )
 
+RUNNING = ("running", "paused", "restarting")
 OWNER_LABEL = "io.umiak.owner"
 """Ties a container to a process (`pid:start time`): when that process is gone, so is the container."""
 
@@ -159,13 +160,14 @@ class Containers:
     def observe(self, container_id: str) -> dict[str, Any]:
         """The container's status as the kernel confirms it; a lost monitor is replaced, a lost container is cleared away."""
         run, directory = self._paths.container_run(container_id), self._paths.container(container_id)
-        observed = liveness.observe(run, directory)
-        if observed["monitored"] or not _claims_to_run(run):
+        observed = _look(run, directory)
+        if not _needs_care(observed, run):
             return observed
         with self._operation(container_id):
-            observed = liveness.observe(run, directory)
-            if observed["monitored"] or not _claims_to_run(run):
+            observed = _look(run, directory)
+            if not _needs_care(observed, run):
                 return observed
+            liveness.end_unreachable_monitor(observed, container_id)
             if liveness.init_alive(observed):
                 self._zygote().launch(container_id, f"{directory}/monitor.json", op="reattach")
                 return liveness.observe(run, directory)
@@ -299,7 +301,9 @@ class Containers:
         """Ask a container to end, kill it after its timeout; return its last status."""
         row = self.find(ref)
         container_id = row["id"]
-        self._set_desired(container_id, "stopped")
+        # On a full disk it is stopped all the same: only what is to be after a reboot is not recorded.
+        with suppress(Unavailable):
+            self._set_desired(container_id, "stopped")
         observed = self.observe(container_id)
         if observed["monitored"]:
             observed = self._monitor(container_id).stop(timeout_s=timeout_s)["status"]
@@ -628,10 +632,20 @@ class Containers:
                 continue  # removed by someone else, or carried over to another container
 
 
-def _claims_to_run(run: str) -> bool:
-    """Whether the last status a monitor wrote is one that needs a monitor."""
-    written = status.read(run)
-    return written is not None and written["state"] in ("running", "paused", "restarting")
+def _look(run: str, directory: str) -> dict[str, Any]:
+    """The status, from the monitor itself where what is on disk does not fit that there is one."""
+    observed = liveness.observe(run, directory)
+    if observed["monitored"] and observed["state"] not in RUNNING:
+        return {**observed, **client.MonitorClient(run).told()}
+    return observed
+
+
+def _needs_care(observed: Mapping[str, Any], run: str) -> bool:
+    """Whether a container that runs, or says so, has no monitor or one that nobody can reach any more."""
+    if observed["monitored"]:
+        return observed["state"] in RUNNING and not os.path.exists(f"{run}/{client.CONTROL_SOCKET}")
+    written = status.read(run) or observed
+    return written["state"] in RUNNING
 
 
 def _unlink(path: str) -> None:

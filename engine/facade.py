@@ -93,6 +93,7 @@ class Engine:
 
     def remove_container(self, ref: str, *, force: bool = False, volumes: bool = False) -> None:
         """Remove a container; with `force` also a running one, with `volumes` its anonymous volumes too."""
+        self.state.make_room()
         self._containers.remove(ref, force=force, volumes=volumes)
 
     def rename_container(self, ref: str, name: str) -> None:
@@ -214,6 +215,7 @@ class Engine:
 
     def remove_network(self, name: str) -> None:
         """Remove a network. Raise Conflict while containers are on it."""
+        self.state.make_room()
         network = self.network(name)
         self._networks.remove(network)
         self._note("network", "destroy", network.id, network.spec.name, network.spec.labels)
@@ -241,6 +243,7 @@ class Engine:
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume and its content."""
+        self.state.make_room()
         self._volumes.remove(name)
         self._note("volume", "destroy", name, name, {})
 

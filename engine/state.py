@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from engine import reserve
 from engine.errors import Unavailable, Unsupported
 
 BUSY_TIMEOUT_S = 20.0
@@ -101,16 +102,27 @@ class State:
         self._lock = threading.RLock()
         self._path = path
         os.makedirs(os.path.dirname(path), mode=0o711, exist_ok=True)
+        self._reserve = f"{path}.reserve"
         try:
-            self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-            self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = NORMAL")
-            self._db.execute("PRAGMA foreign_keys = ON")
-            self._migrate(path)
+            self._open(path)
         except sqlite3.Error as error:
-            raise explained(error, path) from error
+            if not reserve.use(self._reserve):
+                raise explained(error, path) from error
+            self._open(path)
         os.chmod(path, 0o600)
+        reserve.keep(self._reserve)
+
+    def _open(self, path: str) -> None:
+        self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        self._db.row_factory = sqlite3.Row
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
+        self._migrate(path)
+
+    def make_room(self) -> None:
+        """Let what removes something write, even if the disk is full."""
+        reserve.use(self._reserve)
 
     def _migrate(self, path: str) -> None:
         if self._version() == len(MIGRATIONS):
@@ -196,5 +208,10 @@ def explained(error: sqlite3.Error, path: str) -> Unavailable:
         return Unavailable(
             f"cannot write the engine's database {path}: another command has held it for {BUSY_TIMEOUT_S:g} s",
             hint=f"see which: fuser {path}",
+        )
+    if os.path.exists(path) and os.statvfs(path).f_flag & os.ST_RDONLY:
+        return Unavailable(
+            f"cannot open the engine's database {path}: its file system is read-only",
+            hint="see `dmesg` for why, and mount it for writing again",
         )
     return Unavailable(f"cannot use the engine's database {path}: {error}")

@@ -9,6 +9,7 @@ error[E012]: unknown key "port" in service "web"
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +18,18 @@ from itertools import pairwise
 from engine.errors import UmiakError
 
 _RED, _BOLD, _BLUE, _PLAIN = "\x1b[1;31m", "\x1b[1m", "\x1b[1;34m", "\x1b[0m"
+
+_CIRCUMSTANCES: dict[int | None, str] = {
+    errno.ENOSPC: "free some space; `umiak system df` shows what is kept, `umiak down` works on a full disk, too",
+    errno.EDQUOT: "free some space; `umiak system df` shows what is kept",
+    errno.EROFS: "see `dmesg` for why that file system is read-only",
+    errno.EIO: "see `dmesg`: the disk may be failing",
+    errno.EMFILE: "raise the limit of this shell: ulimit -n 4096",
+    errno.ENFILE: "raise the limit of this host: sysctl fs.file-max",
+    errno.EAGAIN: "no more processes may be started: see `ulimit -u` and the pids.max of this cgroup",
+    errno.ENOMEM: "free some memory, or raise the limit of this cgroup",
+}
+"""What the operating system refuses for want of something, by errno, and what to do; any other OSError is a defect."""
 
 
 def report(error: BaseException, argv: Sequence[str] = ()) -> int:
@@ -73,6 +86,9 @@ def uses_colour(stream: object) -> bool:
 def _message(error: BaseException) -> str:
     if isinstance(error, UmiakError):
         return error.message
+    if isinstance(error, OSError) and error.errno in _CIRCUMSTANCES:
+        what = (error.strerror or os.strerror(error.errno or 0)).lower()
+        return f"{what}: {os.fsdecode(error.filename)}" if error.filename else what
     if isinstance(error, RecursionError):
         return "the input is nested too deeply"
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -82,6 +98,8 @@ def _message(error: BaseException) -> str:
 def _hint(error: BaseException) -> str | None:
     if isinstance(error, UmiakError):
         return error.hint
+    if isinstance(error, OSError) and error.errno in _CIRCUMSTANCES:
+        return _CIRCUMSTANCES[error.errno]
     return "this is a defect of umiak; UMIAK_DEBUG=1 shows where it happened"
 
 

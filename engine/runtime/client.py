@@ -34,6 +34,8 @@ MESSAGE_BYTES = 1024 * 1024
 KILL_PATIENCE_S = 60.0
 # How long a monitor may take to get its container going, or to clean up after it.
 SETTLE_PATIENCE_S = 30.0
+# How long a monitor may take to say how its container is.
+ASK_PATIENCE_S = 2.0
 
 _KINDS: dict[str, type[UmiakError]] = {
     "conflict": Conflict,
@@ -121,7 +123,7 @@ class Zygote:
     def _died(self) -> Unavailable:
         return Unavailable(
             "the container's monitor ended before it could tell how the start went",
-            hint="see `dmesg` for a kill for want of memory, then run the command again",
+            hint="see `dmesg` for a kill for want of memory, `ulimit -u` and pids.max for too few processes; then run it again",
         )
 
     def close(self) -> None:
@@ -183,6 +185,17 @@ class MonitorClient:
     def status(self) -> dict[str, Any]:
         """The truth about the container, monitor or not: see `liveness.observe`."""
         return liveness.observe(self._run, self._bundle)
+
+    def told(self) -> dict[str, Any]:
+        """What the monitor itself says, at once; {} where it cannot be asked. For a status file that may not tell the truth."""
+        try:
+            with self._open_connection() as connection:
+                connection.settimeout(ASK_PATIENCE_S)
+                connection.send(json.dumps({"op": "status"}).encode())
+                answer: dict[str, Any] = json.loads(connection.recv(MESSAGE_BYTES) or b"{}")
+                return answer
+        except OSError:
+            return {}
 
     def watch(self, until: float | None = None) -> Iterator[dict[str, Any]]:
         """The status now and after each change; ends after the last one, or at `until` on the monotonic clock."""
@@ -346,21 +359,27 @@ class MonitorClient:
     def _connect(self) -> socket.socket:
         deadline = time.monotonic() + SETTLE_PATIENCE_S
         while True:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
-                # The path of a socket is limited to 107 bytes; the one through the directory's descriptor is short.
-                directory = os.open(self._run, os.O_PATH | os.O_DIRECTORY)
-                try:
-                    connection.connect(f"/proc/self/fd/{directory}/{CONTROL_SOCKET}")
-                    return connection
-                finally:
-                    os.close(directory)
+                return self._open_connection()
             except (FileNotFoundError, ConnectionError) as error:
-                connection.close()
                 # A monitor without a socket is about to have one, or to end.
                 if not self.alive() or time.monotonic() > deadline:
                     raise self._unreachable() from error
             time.sleep(0.005)
+
+    def _open_connection(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            # The path of a socket is limited to 107 bytes; the one through the directory's descriptor is short.
+            directory = os.open(self._run, os.O_PATH | os.O_DIRECTORY)
+            try:
+                connection.connect(f"/proc/self/fd/{directory}/{CONTROL_SOCKET}")
+                return connection
+            finally:
+                os.close(directory)
+        except OSError:
+            connection.close()
+            raise
 
     def _unreachable(self) -> Unavailable:
         if liveness.init_alive(self.status()):

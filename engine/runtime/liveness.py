@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
+import signal
 import time
 
 from engine.kernel import procfs
@@ -66,6 +68,26 @@ def monitor_alive(run: str) -> bool:
     finally:
         os.close(fd)
     return False
+
+
+def end_unreachable_monitor(found: dict[str, Any], container_id: str) -> None:
+    """Kill the monitor that a status names, if it lives: its run directory or socket was taken away, and another is to take its place."""
+    try:
+        pidfd = os.pidfd_open(found["monitor_pid"] or -1)
+    except OSError:
+        return
+    try:
+        directory = f"/proc/{found['monitor_pid']}/fd"
+        # Its number may have gone to another process.
+        if any(container_id in os.readlink(f"{directory}/{fd}") for fd in os.listdir(directory)):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            poll.poll()
+    except OSError:
+        return
+    finally:
+        os.close(pidfd)
 
 
 def observe(run: str, bundle: str | None = None) -> dict[str, Any]:

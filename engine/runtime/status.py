@@ -5,6 +5,7 @@ The file is replaced by rename, so that a reader always sees a whole one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 
@@ -54,7 +55,9 @@ def write(directory: str, status: dict[str, Any]) -> None:
     temporary = f"{directory}/.{FILE}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        os.write(fd, json.dumps(status, separators=(",", ":")).encode())
+        text = json.dumps(status, separators=(",", ":")).encode()
+        if os.write(fd, text) < len(text):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), temporary)
     finally:
         os.close(fd)
     os.rename(temporary, f"{directory}/{FILE}")

@@ -8,7 +8,8 @@ import subprocess
 import tarfile
 from pathlib import Path
 
-from tests.stack import Host
+from tests.images import busybox_rootfs_tar
+from tests.stack import Host, StackMaker
 
 MIB = 1 << 20
 
@@ -36,3 +37,22 @@ def test_a_full_disk_while_unpacking_leaves_nothing_half_made(tmp_path: Path) ->
         assert "big" in small.umiak("image", "ls").stdout
     finally:
         subprocess.run(["umount", str(small.root)], check=True)
+
+
+def test_down_works_on_a_full_disk_and_frees_it(tmp_path: Path, make_stack: StackMaker) -> None:
+    stack = make_stack(Path(__file__).parent)
+    small = stack.host = Host(tmp_path)
+    small.root.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "none", str(small.root)], check=True)
+    try:
+        small.umiak("image", "import", busybox_rootfs_tar(tmp_path / "busybox.tar"), "busybox:latest")
+        stack.up()
+        filled = stack.exec("writer", "dd", "if=/dev/zero", "of=/data/fill", "bs=4k", exit_code=1)
+        assert "No space left" in filled.stderr
+        assert stack.states() == {"disk_full-writer-1": "running"}
+        stack.down("-v", "-t", "0")
+        assert stack.states() == {}
+        stack.up()
+        stack.down("-v", "-t", "0")
+    finally:
+        subprocess.run(["umount", "-l", str(small.root)], check=True)
