@@ -9,8 +9,10 @@ A plan prints, and the same text serves `umiak plan`, `--dry-run`, debug output 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+from engine.frozen import frozen
 
 if TYPE_CHECKING:
     from engine.types import ContainerSpec, NetworkSpec, StepOptions, VolumeSpec
@@ -22,7 +24,7 @@ there is a health check, or ended with 0 where `one_shot` says that the service 
 HookPoint = Literal["post_start", "pre_stop"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildSecret:
     """What a build secret holds: a file, or its text."""
 
@@ -30,7 +32,7 @@ class BuildSecret:
     text: str | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Build:
     """What to build an image from, as the Compose file says it; `reference` is the tag that it gets.
 
@@ -60,7 +62,7 @@ class Build:
     cache_to: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Provider:
     """A program that stands in for a service: `compose.providers`. `needed_by` are the services that get what it sets."""
 
@@ -81,7 +83,7 @@ class Provider:
         return self.service, self.type, str(sorted(self.options.items()))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunProvider:
     """Call the program that stands in for a service."""
 
@@ -89,14 +91,14 @@ class RunProvider:
     verb: Literal["up", "down", "stop"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildImage:
     """Build an image and tag it."""
 
     build: Build
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PullImage:
     """Fetch an image from its registry. Where it is not `required`, it can be built instead."""
 
@@ -106,7 +108,7 @@ class PullImage:
     place: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PushImage:
     """Send an image to its registry. Where it is not `required`, a failure is only a warning."""
 
@@ -114,42 +116,42 @@ class PushImage:
     required: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CreateNetwork:
     """Make a network."""
 
     spec: NetworkSpec
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RemoveNetwork:
     """Remove a network."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CreateVolume:
     """Make a named volume."""
 
     spec: VolumeSpec
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RemoveVolume:
     """Remove a volume with its content."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RemoveImage:
     """Remove an image's tag, and the image with its last one."""
 
     reference: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CreateContainer:
     """Make a container, not started. `replaces` names the one whose place it takes (and whose anonymous volumes it holds)."""
 
@@ -157,7 +159,7 @@ class CreateContainer:
     replaces: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StartContainer:
     """Start a container that exists by then. One that is `hooked` has post_start hooks, which follow."""
 
@@ -165,7 +167,7 @@ class StartContainer:
     hooked: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StopContainer:
     """Stop a container; None leaves the time to its own grace period."""
 
@@ -173,7 +175,7 @@ class StopContainer:
     timeout_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunHook:
     """Run a command inside a running container, as its service's `post_start` or `pre_stop` says; `last` after all others."""
 
@@ -187,21 +189,21 @@ class RunHook:
     last: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PauseContainer:
     """Freeze a container's processes."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UnpauseContainer:
     """Let a frozen container go on."""
 
     name: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RemoveContainer:
     """Remove a stopped container, with its anonymous volumes if `volumes`."""
 
@@ -209,7 +211,7 @@ class RemoveContainer:
     volumes: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RenameContainer:
     """Give a container another name."""
 
@@ -217,7 +219,7 @@ class RenameContainer:
     to: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AwaitContainer:
     """Wait until a container fulfils a condition. Where it is not `required`, a failure is only a warning.
 
@@ -234,7 +236,7 @@ class AwaitContainer:
     stays: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Delay:
     """Let some time pass."""
 
@@ -264,7 +266,7 @@ Action = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Change:
     """One field that differs: `environment.X: "a" → "b"`. None stands for absent."""
 
@@ -276,7 +278,7 @@ class Change:
         return f"{self.field}: {_quoted(self.before)} → {_quoted(self.after)}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Operation:
     """One step of a plan. `resource` is what it is about in the file's terms (`service:web:1`); `after` holds the steps it waits for."""
 
@@ -313,7 +315,7 @@ class Operation:
         return f"[{after}] -> #{self.id} {self.resource}, {self.kind}, {self.cause}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """Operations in an order in which each comes after what it waits for."""
 

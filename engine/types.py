@@ -7,8 +7,10 @@ image's or the engine's default applies. Paths in a container are POSIX strings.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal
+
+from engine.frozen import frozen
 
 ContainerState = Literal["created", "running", "paused", "restarting", "exited", "dead"]
 HealthState = Literal["none", "starting", "healthy", "unhealthy"]
@@ -17,7 +19,7 @@ HealthState = Literal["none", "starting", "healthy", "unhealthy"]
 # ------------------------------------------------------------------------------------------- asked for
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Healthcheck:
     """How to tell that a container works. `test` is `["CMD", …]`, `["CMD-SHELL", line]` or `["NONE"]`.
 
@@ -33,7 +35,7 @@ class Healthcheck:
     start_interval_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RestartPolicy:
     """What the monitor does when init ends. `max_retries` counts only for `on-failure` (0: no bound)."""
 
@@ -41,7 +43,7 @@ class RestartPolicy:
     max_retries: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeviceLimit:
     """What holds for block I/O of one device of the host. `kind` is the OCI key: `weightDevice`, `throttleReadBpsDevice`…
 
@@ -53,7 +55,7 @@ class DeviceLimit:
     value: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Resources:
     """cgroup limits; None leaves the host's default in force. `memory_swap_bytes` is memory plus swap, -1 unlimited.
 
@@ -75,7 +77,7 @@ class Resources:
     block_io_devices: tuple[DeviceLimit, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Mount:
     """One thing mounted into a container.
 
@@ -92,7 +94,7 @@ class Mount:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PortBinding:
     """A published port. `host_port` None asks for any free one; a range gives the bounds to pick from, inclusive."""
 
@@ -103,7 +105,7 @@ class PortBinding:
     host_port_last: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EndpointRequest:
     """A container's wish to be on a network. The highest `priority` becomes eth0 and the default route."""
 
@@ -114,7 +116,7 @@ class EndpointRequest:
     priority: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogOptions:
     """`driver` is "raw" (native), "json-file", "local" (= raw) or "none"; rotation at `max_size_bytes`, keeping `max_files`."""
 
@@ -123,7 +125,7 @@ class LogOptions:
     max_files: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ulimit:
     """A resource limit by its `RLIMIT_` name in lower case (`nofile`); -1 is unlimited."""
 
@@ -136,7 +138,7 @@ RUNTIMES = ("umiak", "crun", "runc")
 """What can start a container: our own runtime first, then OCI runtimes that the host may have. `docs/runtime.md` compares them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContainerSpec:
     """All that a caller can ask of a container. `image` is a reference or an image ID."""
 
@@ -196,7 +198,7 @@ class ContainerSpec:
     log: LogOptions = LogOptions()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepOptions:
     """How the command of a build runs. `network` is "default" (the engine's own), "none", "host" or a network's name."""
 
@@ -207,7 +209,7 @@ class StepOptions:
     ulimits: tuple[Ulimit, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NetworkSpec:
     """All that a caller can ask of a network. `subnet` and `gateway` None: the engine picks one that no route overlaps."""
 
@@ -222,7 +224,7 @@ class NetworkSpec:
     options: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VolumeSpec:
     """All that a caller can ask of a named volume. `options` are the local driver's type, o and device."""
 
@@ -235,7 +237,7 @@ class VolumeSpec:
 # ------------------------------------------------------------------------------------------- observed
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProbeResult:
     """One run of a health test. Times are seconds since the epoch; `exit_code` -1 means that it timed out or could not start."""
 
@@ -245,7 +247,7 @@ class ProbeResult:
     output: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Health:
     """What is known of a container's health. `failing_streak` counts failures in a row; `log` is oldest first, at most 5."""
 
@@ -254,7 +256,7 @@ class Health:
     log: tuple[ProbeResult, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContainerStatus:
     """A container's changing side, as its monitor last wrote it and the kernel confirms it.
 
@@ -273,7 +275,7 @@ class ContainerStatus:
     health: Health | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class EndpointInfo:
     """One container on one network, as leased. `ifname` is the name inside the container, `link` the veth on the host."""
 
@@ -288,7 +290,7 @@ class EndpointInfo:
     link: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PublishedPort:
     """A port as really published."""
 
@@ -298,7 +300,7 @@ class PublishedPort:
     protocol: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContainerInfo:
     """One container: what was asked (`spec`), what it is called, and how it is now (`status`)."""
 
@@ -318,7 +320,7 @@ class ContainerInfo:
     """What was last asked for: "created", "running" or "stopped". One that ended by itself is still to be "running"."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class NetworkInfo:
     """One network as it exists. `link` is the bridge's interface name."""
 
@@ -330,7 +332,7 @@ class NetworkInfo:
     link: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VolumeInfo:
     """One volume as it exists. `mountpoint` is the host path of its content."""
 
@@ -340,7 +342,7 @@ class VolumeInfo:
     anonymous: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageConfig:
     """The part of an OCI image configuration that a container inherits (OCI image-spec, config.md)."""
 
@@ -357,7 +359,7 @@ class ImageConfig:
     shell: tuple[str, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Image:
     """An image in the store. `id` is `sha256:<hex>` of its configuration; `layers` are diff IDs, lowest first."""
 
@@ -371,7 +373,7 @@ class Image:
     layers: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LogRecord:
     """A piece of a container's output: bytes as written, without cutting lines that span records."""
 

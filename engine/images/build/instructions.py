@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from engine.errors import InvalidInput, Unsupported
+from engine.frozen import frozen
 from engine.images.build.mounts import MountOption, read_mount
 from engine.images.build.parse import Heredoc, Place, Statement, heredoc_name, located, parse, split_words
 
@@ -25,7 +25,7 @@ _NANOSECONDS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Command:
     """A command line: in exec form its arguments, in shell form one string that a shell is to read."""
 
@@ -33,7 +33,7 @@ class Command:
     shell: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Instruction:
     """What all instructions have. `text` is the statement as one line."""
 
@@ -42,29 +42,29 @@ class Instruction:
     escape: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class From(Instruction):
     image: str
     name: str | None
     platform: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Arg(Instruction):
     pairs: tuple[tuple[str, str | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Env(Instruction):
     pairs: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Label(Instruction):
     pairs: tuple[tuple[str, str], ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Run(Instruction):
     """`script` is a here-document that names its own interpreter (`#!`): it is run as a program."""
 
@@ -75,7 +75,7 @@ class Run(Instruction):
     script: Heredoc | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Copy(Instruction):
     """COPY, or ADD where `is_add`. A source that names one of `heredocs` stands for its text."""
 
@@ -94,59 +94,59 @@ class Copy(Instruction):
     unpack: bool | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Onbuild(Instruction):
     """What images built on this one do first; `trigger` is the instruction's text."""
 
     trigger: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Cmd(Instruction):
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Entrypoint(Instruction):
     command: Command
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Shell(Instruction):
     words: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Workdir(Instruction):
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class User(Instruction):
     user: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Expose(Instruction):
     ports: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Volume(Instruction):
     paths: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StopSignal(Instruction):
     signal: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Maintainer(Instruction):
     author: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Healthcheck(Instruction):
     """`test` None is NONE. Times are nanoseconds as in the image configuration, 0: the default."""
 

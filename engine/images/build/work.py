@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.frozen import frozen
 from engine.images.build.context import Context, Match
 from engine.images.build.imageconfig import ImageSettings
 from engine.images.build.modes import ModeChange
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from engine.types import Image
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FromContext:
     """Files of a build context."""
 
@@ -25,7 +25,7 @@ class FromContext:
     matches: tuple[Match, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FromStage:
     """Files of another stage, by its index."""
 
@@ -33,7 +33,7 @@ class FromStage:
     patterns: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FromImage:
     """Files of an image."""
 
@@ -44,7 +44,7 @@ class FromImage:
 Source = FromContext | FromStage | FromImage
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunMount:
     """What a command sees at `target` beside its root. `words` are those of the `--mount`, variables replaced."""
 
@@ -55,7 +55,7 @@ class RunMount:
     read_only: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunWork:
     """Run a command. `script` is a program to run it from (name, text)."""
 
@@ -69,7 +69,7 @@ class RunWork:
     script: tuple[str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyWork:
     """Copy files. `texts` are here-documents (name, content), `remotes` what was or will be fetched.
 
@@ -90,7 +90,7 @@ class CopyWork:
     link_key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MakeDirectoryWork:
     """Make a working directory, of the user who will work in it."""
 
@@ -101,7 +101,7 @@ class MakeDirectoryWork:
 Work = RunWork | CopyWork | MakeDirectoryWork
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """One instruction in its stage. `key` names what the root holds after it; `work` None changes the configuration only.
 
@@ -129,7 +129,7 @@ class Step:
         return tuple(source.stage for source in sources if isinstance(source, FromStage))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SolvedStage:
     """A stage worked out. `steps` begin with those of the stage it starts from, so that `base` is an image, or None for scratch."""
 
