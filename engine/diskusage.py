@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing with its size on disk. `shared_bytes` of an image are those of layers that other images have too."""
+    """One thing with its size on disk. `shared_bytes` of an image are those of layers that other images have too.
+
+    `links` counts the containers that use an image or a volume, `used_at` is when a result of a build was last of use.
+    """
 
     name: str
     id: str
@@ -23,6 +27,8 @@ class Item:
     is_used: bool
     shared_bytes: int = 0
     created_at: float = 0.0
+    links: int = 0
+    used_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +53,7 @@ def usage(engine: Engine) -> list[Usage]:
 
 def _images(engine: Engine) -> Usage:
     store, found = engine.images, engine.images.all()
-    in_use = {info.image_id for info in engine.containers()}
+    in_use = Counter(info.image_id for info in engine.containers())
     sizes = {diff_id: store.layers.size_bytes(diff_id) or 0 for image in found for diff_id in image.layers}
     items = []
     for image in found:
@@ -61,6 +67,7 @@ def _images(engine: Engine) -> Usage:
                 image.id in in_use,
                 sum(sizes[diff_id] for diff_id in own & others),
                 image.created_at,
+                in_use[image.id],
             )
         )
     needed = _layers(image for image in found if image.id in in_use)
@@ -89,12 +96,13 @@ def _containers(engine: Engine) -> Usage:
 
 
 def _volumes(engine: Engine) -> Usage:
-    used = {row["volume_name"] for row in engine.state.rows("SELECT volume_name FROM volume_uses")}
+    used = Counter(row["volume_name"] for row in engine.state.rows("SELECT volume_name FROM volume_uses"))
     return _summed(
         "Local Volumes",
         [
-            Item(info.spec.name, info.spec.name, disk_usage(info.mountpoint), info.spec.name in used)
+            Item(name, name, disk_usage(info.mountpoint), name in used, links=used[name])
             for info in engine.volumes()
+            for name in [info.spec.name]
         ],
     )
 
@@ -104,12 +112,20 @@ def _build_cache(engine: Engine) -> Usage:
     store = engine.images
     visible = _layers(store.all())
     rows = engine.state.rows(
-        "SELECT DISTINCT diff_id FROM image_layers WHERE image_id IN (SELECT image_id FROM build_cache)"
+        "SELECT diff_id, max(used_at) AS used_at, min(created_at) AS created_at FROM build_cache"
+        " JOIN image_layers USING (image_id) JOIN images ON images.id = image_id GROUP BY diff_id"
     )
     return _summed(
         "Build Cache",
         [
-            Item(row["diff_id"][7:19], row["diff_id"], store.layers.size_bytes(row["diff_id"]) or 0, False)
+            Item(
+                row["diff_id"][7:19],
+                row["diff_id"],
+                store.layers.size_bytes(row["diff_id"]) or 0,
+                is_used=False,
+                created_at=row["created_at"],
+                used_at=row["used_at"],
+            )
             for row in rows
             if row["diff_id"] not in visible
         ],

@@ -52,6 +52,11 @@ class Paths:
         return f"{self.root}/cache"
 
     @property
+    def downloads(self) -> str:
+        """Files from servers that builds use, by digest."""
+        return f"{self.cache}/downloads"
+
+    @property
     def events(self) -> str:
         """The record of what happened: `engine.runtime.journal`."""
         return f"{self.root}/events"

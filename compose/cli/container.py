@@ -105,6 +105,13 @@ def _ls(engine: Engine, args: Args) -> None:
     print("".join(f"{line}\n" for line in listing(rows, shown, args.text("format") or "table")), end="")
 
 
+def rows_of(engine: Engine, args: Args) -> dict[str, dict[str, Any]]:
+    """The fields that `container ls` shows, by container ID, the newest first."""
+    names = {image.id: next(iter(image.tags), short_id(image.id)) for image in engine.images.all()}
+    found = sorted(engine.containers(), key=lambda info: -info.created_at)
+    return {info.id: _row(info, args, names) for info in found}
+
+
 def _passes(info: ContainerInfo, text: str, engine: Engine) -> bool:
     from engine.images.select import carries
 

@@ -47,9 +47,11 @@ LOAD = Command(
 IMPORT = Command(
     "image import",
     "Make an image from the tar of a root file system",
-    words="TAR REFERENCE",
+    words="TAR|URL|- [REFERENCE]",
     options=[
-        Option("-c", "--change", metavar="INSTRUCTION", many=True, help="Dockerfile instruction to apply; repeatable")
+        Option("-c", "--change", metavar="INSTRUCTION", many=True, help="Dockerfile instruction to apply; repeatable"),
+        Option("-m", "--message", metavar="TEXT", help="A line about it, for its history"),
+        Option("--platform", metavar="PLATFORM", help="What it is made for; default this machine's"),
     ],
 )
 SAVE = Command(
@@ -117,12 +119,33 @@ def _load(engine: Engine, args: Args) -> None:
 def _import(engine: Engine, args: Args) -> None:
     from engine.images.archive import import_rootfs
 
-    if len(args.words) != 2:
-        raise InvalidInput(
-            "image import needs a tar and a reference", hint="for example: umiak image import rootfs.tar base:latest"
+    if len(args.words) not in (1, 2):
+        raise InvalidInput("image import needs a tar", hint="for example: umiak image import rootfs.tar base:latest")
+    source, reference = [*args.words, None][:2]
+    with _local(engine, str(source)) as path:
+        image = import_rootfs(
+            engine.images,
+            path,
+            reference,
+            args.many("change"),
+            message=args.text("message"),
+            platform=args.text("platform"),
         )
-    path, reference = args.words
-    print(import_rootfs(engine.images, path, reference, args.many("change")).id)
+    print(image.id)
+
+
+@contextmanager
+def _local(engine: Engine, source: str) -> Iterator[str]:
+    """The path of a file, fetched where `source` is a URL."""
+    from engine.images.build.cancel import Cancellation
+    from engine.images.build.download import Downloads, is_url
+
+    if not is_url(source):
+        yield source
+        return
+    downloads = Downloads(engine.paths.downloads, Cancellation())
+    with downloads.opened(downloads.find(source, None)) as (path, _):
+        yield path
 
 
 def _save(engine: Engine, args: Args) -> None:

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from compose.cli.context import Context
+from compose.cli.disk_usage import DF, df
 from compose.cli.group import confirmed, run_group
 from compose.cli.options import Args, Command, Option
-from compose.cli.view.template import Template, listing
-from compose.cli.view.units import human_size, short_id
+from compose.cli.view.template import Template
+from compose.cli.view.units import human_size
 
 if TYPE_CHECKING:
-    from engine.diskusage import Usage
     from engine.facade import Engine
 
 COMMAND = Command(
@@ -23,14 +23,6 @@ COMMAND = Command(
     words="df|prune|info|install-unit [ARG...]",
     stops_at_word=True,
     can_run_dry=False,
-)
-DF = Command(
-    "system df",
-    "Show what is on disk",
-    options=[
-        Option("-v", "--verbose", help="Each image, container and volume"),
-        Option("--format", metavar="FORMAT", default="table", help="table, json or a Go template"),
-    ],
 )
 PRUNE = Command(
     "system prune",
@@ -61,42 +53,6 @@ INSTALL_UNIT = Command(
 def run(context: Context, args: Args) -> int:
     """Run the sub-command."""
     return run_group(context, args, "system", _TABLE)
-
-
-def _df(engine: Engine, args: Args) -> None:
-    usages = engine.disk_usage()
-    if args.flag("verbose"):
-        print("\n\n".join("\n".join(_details(usage)) for usage in usages))
-        return
-    rows = [_row(usage) for usage in usages]
-    shown = {"TYPE": "Type", "TOTAL": "TotalCount", "ACTIVE": "Active", "SIZE": "Size", "RECLAIMABLE": "Reclaimable"}
-    print("".join(f"{line}\n" for line in listing(rows, shown, args.text("format") or "table")), end="")
-
-
-def _row(usage: Usage) -> dict[str, Any]:
-    share = f" ({100 * usage.reclaimable_bytes // usage.size_bytes}%)" if usage.size_bytes else ""
-    return {
-        "Active": str(usage.active),
-        "Reclaimable": human_size(usage.reclaimable_bytes) + share,
-        "Size": human_size(usage.size_bytes),
-        "TotalCount": str(len(usage.items)),
-        "Type": usage.kind,
-    }
-
-
-def _details(usage: Usage) -> list[str]:
-    rows = [
-        {
-            "Name": item.name,
-            "ID": short_id(item.id),
-            "Size": human_size(item.size_bytes),
-            "SharedSize": human_size(item.shared_bytes),
-            "InUse": "yes" if item.is_used else "no",
-        }
-        for item in usage.items
-    ]
-    shown = {"NAME": "Name", "ID": "ID", "SIZE": "Size", "SHARED SIZE": "SharedSize", "IN USE": "InUse"}
-    return [f"{usage.kind} space usage:", "", *listing(rows, shown, "table")]
 
 
 def _prune(engine: Engine, args: Args) -> int:
@@ -184,7 +140,7 @@ def _install_unit(_engine: Engine, args: Args) -> None:
 
 
 _TABLE = {
-    "df": (DF, _df),
+    "df": (DF, df),
     "prune": (PRUNE, _prune),
     "info": (INFO, _info),
     "install-unit": (INSTALL_UNIT, _install_unit),

@@ -21,6 +21,7 @@ from engine.images.layers import full_disk_explained
 from engine.images.members import Members, open_input, open_members, read_member
 from engine.images.parallel import Cancelled, gather
 from engine.images.reference import Reference, is_digest
+from engine.images.registry.manifest import Platform
 from engine.images.store import ImageStore, LayerRef
 from engine.types import Image
 
@@ -95,24 +96,36 @@ def _tags(descriptor: Mapping[str, Any]) -> list[str]:
     return [name, name.rpartition(":")[2]] if isinstance(name, str) else []
 
 
-def import_rootfs(store: ImageStore, tar_path: str, reference: str, changes: Sequence[str] = ()) -> Image:
+def import_rootfs(
+    store: ImageStore,
+    tar_path: str,
+    reference: str | None,
+    changes: Sequence[str] = (),
+    *,
+    message: str | None = None,
+    platform: str | None = None,
+) -> Image:
     """Make a single-layer image from a root file system's tar, of any compression; "-" is standard input.
 
-    `changes` are Dockerfile instructions that set the image's configuration: `CMD ["sh"]`, `ENV A=b`, …
+    `changes` are Dockerfile instructions that set the image's configuration: `CMD ["sh"]`, `ENV A=b`, … `message` is for the
+    history, `platform` what the files are made for, by default this machine's.
     """
-    Reference.parse(reference)
+    if reference is not None:
+        Reference.parse(reference)
     config = apply_changes({}, changes)
+    made_for = Platform.parse(platform) if platform else Platform.host()
     with open_input(tar_path) as file:
         layer = store.add_layer(file)
     created = timestamp(time.time())
     document = {
         "created": created,
-        "architecture": host_architecture(),
-        "os": "linux",
+        "architecture": made_for.architecture,
+        "os": made_for.os,
+        **({"variant": made_for.variant} if made_for.variant else {}),
         "config": config,
-        "history": [{"created": created, "comment": f"imported from {os.path.basename(tar_path)}"}],
+        "history": [{"created": created, "comment": message or f"imported from {os.path.basename(tar_path)}"}],
     }
-    return store.add_image(document, [layer], [reference])
+    return store.add_image(document, [layer], [] if reference is None else [reference])
 
 
 def _docker_images(data: bytes) -> list[Mapping[str, Any]]:

@@ -14,6 +14,7 @@ import pytest
 from engine.errors import InvalidInput, NotFound
 from engine.images.build import perform
 from engine.images.build.builder import BuildRequest, build
+from engine.images.build.cache import prune
 from engine.images.build.cancel import Cancellation, Cancelled
 from engine.images.build.perform import BuildFailed
 from engine.images.store import ImageStore
@@ -109,6 +110,15 @@ def test_the_cache_is_no_image_of_the_user_s(workshop: Workshop) -> None:
     workshop.store.collect_garbage()
     assert workshop.build("FROM busybox\nRUN echo > /x\nRUN echo > /y").layers == image.layers
     assert workshop.kinds() == ["cached", "cached"]
+
+
+def test_what_a_build_without_cache_replaces_stays_hidden_and_is_pruned(workshop: Workshop) -> None:
+    text = "FROM busybox\nRUN date +%N > /x\nRUN date +%N > /y"
+    images = [workshop.build(text, tags=[name], no_cache=True).id for name in ("a", "b", "c")]
+    busybox = workshop.store.resolve("busybox").id
+    assert {item.id for item in workshop.store.all()} == {*images, busybox}
+    prune(workshop.store)
+    assert {row["id"] for row in workshop.store.state.rows("SELECT id FROM images")} == {*images, busybox}
 
 
 def test_a_command_that_fails_is_told_with_its_line_its_code_and_its_output(workshop: Workshop) -> None:

@@ -7,14 +7,14 @@ import time
 ID_DIGITS = 12
 
 
-def human_size(size_bytes: float) -> str:
-    """Three digits and powers of 1000 (go-units, HumanSizeWithPrecision)."""
+def human_size(size_bytes: float, digits: int = 3) -> str:
+    """So many digits, at least three, and powers of 1000 (go-units, HumanSizeWithPrecision)."""
     value = float(size_bytes)
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if value < 1000:
-            return f"{value:.3g}{unit}"
+            return f"{value:.{digits}g}{unit}"
         value /= 1000
-    return f"{value:.3g}PB"
+    return f"{value:.{digits}g}PB"
 
 
 def short_id(identifier: str) -> str:

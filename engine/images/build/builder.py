@@ -45,7 +45,6 @@ if TYPE_CHECKING:
 __all__ = ["BuildRequest", "build", "check"]
 
 INLINE_NAME = "dockerfile_inline"
-_DOWNLOADS = "downloads"
 
 Progress = Callable[[BuildEvent], None]
 
@@ -68,7 +67,7 @@ def build(
     directory = os.path.join(store.paths.root, "build")
     remove_abandoned(directory)
     cache = BuildCache(store, read=not request.no_cache, session=request.session)
-    downloads = Downloads(os.path.join(store.paths.cache, _DOWNLOADS), request.cancellation)
+    downloads = Downloads(store.paths.downloads, request.cancellation)
     with (
         _local_context(request, directory, downloads) as context,
         _surroundings(store, request, context, downloads, pull) as surroundings,
@@ -96,7 +95,7 @@ def check(request: BuildRequest) -> list[lint.Finding]:
     import tempfile
 
     with tempfile.TemporaryDirectory() as scratch:
-        downloads = Downloads(os.path.join(scratch, _DOWNLOADS), request.cancellation)
+        downloads = Downloads(os.path.join(scratch, "downloads"), request.cancellation)
         with _local_context(request, scratch, downloads) as directory:
             return lint.check(*read_dockerfile(request, directory), request.args)
 

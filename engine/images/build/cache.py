@@ -179,20 +179,26 @@ class BuildCache:
         }
         image = self.store.add_image(config, self.refs(built.layers))
         try:
-            self.store.state.execute(
-                "INSERT OR REPLACE INTO build_cache (key, image_id, used_at) VALUES (?, ?, ?)",
-                (key, image.id, time.time()),
-            )
+            self._enter(key, image.id)
         except sqlite3.IntegrityError as error:
             raise Conflict("the build's cache was removed while it was running", hint="build again") from error
         self.session.remember(key, image.id)
 
     def keep(self, image_id: str) -> None:
         """Make an image without a name part of the cache: hidden, and pruned with it."""
-        self.store.state.execute(
-            "INSERT OR REPLACE INTO build_cache (key, image_id, used_at) VALUES (?, ?, ?)",
-            (key_of("image", image_id), image_id, time.time()),
-        )
+        self._enter(key_of("image", image_id), image_id)
+
+    def _enter(self, key: str, image_id: str) -> None:
+        """Write a row. The image that the key led to stays in the cache, hidden, as a build beside may be at work on it."""
+        with self.store.state.transaction() as state:
+            state.execute(
+                "UPDATE OR IGNORE build_cache SET key = 'replaced ' || image_id WHERE key = ? AND image_id <> ?",
+                (key, image_id),
+            )
+            state.execute(
+                "INSERT OR REPLACE INTO build_cache (key, image_id, used_at) VALUES (?, ?, ?)",
+                (key, image_id, time.time()),
+            )
 
     def image(self, document: Mapping[str, Any], built: Built, tags: Sequence[str]) -> Image:
         """Record the finished image. If it is there already under these names, that is all: a cached build writes nothing."""

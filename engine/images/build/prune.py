@@ -14,8 +14,6 @@ from engine.images.build.workspace import CACHE_NAME
 if TYPE_CHECKING:
     from engine.images.store import ImageStore
 
-DOWNLOADS_NAME = "downloads"
-
 
 @dataclass(frozen=True, slots=True)
 class _Item:
@@ -84,7 +82,7 @@ def _cache_mounts(store: ImageStore) -> list[_Item]:
 
 
 def _downloads(store: ImageStore) -> list[_Item]:
-    directory = os.path.join(store.paths.cache, DOWNLOADS_NAME)
+    directory = store.paths.downloads
     items = []
     for name in os.listdir(directory) if os.path.isdir(directory) else ():
         path = os.path.join(directory, name)

@@ -295,6 +295,16 @@ def test_a_root_file_system_becomes_an_image_with_the_changes_asked_for(store: I
     assert os.listdir(store.layer_dirs(image)[0]) == ["one"]
 
 
+def test_a_root_file_system_may_be_of_another_platform_and_have_no_name(store: ImageStore, tmp_path: Path) -> None:
+    path = write(tmp_path / "a.tar", LAYER_ONE)
+    image = import_rootfs(store, path, None, message="from the board", platform="linux/arm/v7")
+    document = store.config_json(image.id)
+    assert (image.tags, document["architecture"], document["variant"]) == ((), "arm", "v7")
+    assert document["history"][0]["comment"] == "from the board"
+    with pytest.raises(InvalidInput, match="as a platform"):
+        import_rootfs(store, path, None, platform="a/b/c/d")
+
+
 @pytest.mark.parametrize("change", ["RUN ls", "CMD", "EXPOSE x", "ENV a=b c", "LABEL 'x"])
 def test_a_change_that_cannot_be_applied_is_named(store: ImageStore, tmp_path: Path, change: str) -> None:
     with pytest.raises(InvalidInput, match="cannot apply"):
