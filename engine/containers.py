@@ -15,18 +15,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine import records, snapshots
 from engine.errors import Conflict, InvalidInput, NotFound, Unavailable
-from engine.images.store import ImageStore
 from engine.kernel import procfs
 from engine.paths import Paths
 from engine.ports import NetworkDriver, VolumeDriver
 from engine.runtime import bundle, client, journal, liveness, netns, runtimes, status
 from engine.runtime.cgroup import DEFAULT_PARENT, Cgroup, open_cgroup
 from engine.state import State
-from engine.transfer import Tree
 from engine.types import (
     ContainerInfo,
     ContainerSpec,
@@ -38,6 +36,10 @@ from engine.types import (
     Mount,
     VolumeSpec,
 )
+
+if TYPE_CHECKING:
+    from engine.images.store import ImageStore
+    from engine.transfer import Tree
 
 RUNNING = ("running", "paused", "restarting")
 OWNER_LABEL = "io.umiak.owner"
@@ -83,7 +85,7 @@ class Containers:
         self,
         paths: Paths,
         state: State,
-        images: ImageStore,
+        images: Callable[[], ImageStore],
         networks: NetworkDriver,
         volumes: VolumeDriver,
         zygote: Callable[[], client.Zygote],
@@ -187,7 +189,7 @@ class Containers:
         with self._state.transaction():
             spec = self._with_volumes_from(spec)
             # In the transaction, so that nobody removes the image in between.
-            image = None if rootfs else self._images.resolve(spec.image)
+            image = None if rootfs else self._images().resolve(spec.image)
             config = image.config if image else ImageConfig()
             argv = bundle.effective_argv(spec, config)
             bundle.signal_number(spec.stop_signal or config.stop_signal or "SIGTERM")
@@ -354,6 +356,8 @@ class Containers:
     @contextmanager
     def tree(self, ref: str, *, writable: bool = False) -> Iterator[Tree]:
         """A container's files, its mounts among them, whether or not it runs. One that does not run cannot start meanwhile."""
+        from engine.transfer import Tree
+
         row = self.find(ref)
         container_id = row["id"]
         observed = self.observe(container_id)
@@ -399,6 +403,8 @@ class Containers:
     @contextmanager
     def root(self, ref: str) -> Iterator[Tree]:
         """A container's root file system without its mounts, to be read: its image's layers and what it wrote over them."""
+        from engine.transfer import Tree
+
         layer_dirs, rootfs, _ = self._root(self.find(ref))
         with Tree({"/": snapshots.open_view([*layer_dirs, rootfs["upperdir"]])}) as tree:
             yield tree
@@ -494,8 +500,8 @@ class Containers:
                 "volatile": True,
             }
             return lowest_first, rootfs, ImageConfig()
-        image: Image = self._images.resolve(row["image_id"])
-        layer_dirs = self._images.layer_dirs(image)
+        image: Image = self._images().resolve(row["image_id"])
+        layer_dirs = self._images().layer_dirs(image)
         return layer_dirs, snapshots.prepare(self._paths, row["id"], layer_dirs), image.config
 
     def _ensure_networks(self, endpoints: Sequence[EndpointInfo]) -> None:

@@ -7,10 +7,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
-from engine import events, logs, runner
+from engine import events, logs
 from engine.containers import Containers
 from engine.errors import NotFound, Unsupported
-from engine.images.store import ImageStore
 from engine.paths import Paths
 from engine.ports import BuildRunner, NetworkDriver, VolumeDriver
 from engine.runtime import journal
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from engine.images.build.events import BuildEvent
     from engine.images.registry.events import Transfer
     from engine.images.registry.push import Pushed
+    from engine.images.store import ImageStore
     from engine.prune import Pruned
     from engine.runtime.client import AttachSession, ExecSession
     from engine.transfer import Tree
@@ -44,17 +44,26 @@ if TYPE_CHECKING:
 class Engine:
     """Images, containers, networks and volumes of one root directory. Safe to share between threads."""
 
-    def __init__(
-        self, paths: Paths, state: State, images: ImageStore, networks: NetworkDriver, volumes: VolumeDriver
-    ) -> None:
+    def __init__(self, paths: Paths, state: State, networks: NetworkDriver, volumes: VolumeDriver) -> None:
         self.paths = paths
         self.state = state
-        self.images = images
+        self._images: ImageStore | None = None
+        self._images_lock = threading.Lock()
         self._networks = networks
         self._volumes = volumes
         self._zygote: Zygote | None = None
         self._zygote_lock = threading.Lock()
-        self._containers = Containers(paths, state, images, networks, volumes, self.zygote)
+        self._containers = Containers(paths, state, lambda: self.images, networks, volumes, self.zygote)
+
+    @property
+    def images(self) -> ImageStore:
+        """The image store, opened on first use: what only looks at containers does without its modules."""
+        with self._images_lock:
+            if self._images is None:
+                from engine.images.store import ImageStore
+
+                self._images = ImageStore(self.paths, self.state)
+            return self._images
 
     def zygote(self) -> Zygote:
         """The process that makes monitors, started on first use."""
@@ -70,7 +79,9 @@ class Engine:
                 self._zygote.close()
                 self._zygote = None
         self._networks.close()
-        self.images.close()
+        with self._images_lock:
+            if self._images is not None:
+                self._images.close()
         self.state.close()
 
     # --------------------------------------------------------------------------------- containers
@@ -377,6 +388,8 @@ class Engine:
 
     def build_runner(self) -> BuildRunner:
         """What runs the commands of builds: containers of this engine."""
+        from engine import runner
+
         return runner.StepRunner(self._containers, self.logs)
 
 

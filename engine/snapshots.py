@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -119,6 +118,8 @@ def _read_in_view(layer_dirs: Sequence[str], path: str) -> bytes:
 
 def remove(path: str) -> None:
     """Remove a snapshot or any directory of a container, whatever the container made of it."""
+    import shutil  # it brings four compressors along
+
     shutil.rmtree(path, ignore_errors=False, onerror=_ignore_missing)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import leaks, needs
-from tests.stack import Host, Stack, StackMaker, copy_stack
+from tests.stack import COMPOSE, Host, Stack, StackMaker, copy_stack
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 SCENARIO_NEEDS = ("root", "netns", "mount", "overlay", "cgroup")
@@ -32,6 +32,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     wanted = tuple(str(name) for marker in item.iter_markers("needs") for name in marker.args)
     if item.path.is_relative_to(SCENARIOS):
         wanted += SCENARIO_NEEDS
+    if COMPOSE and (only := item.get_closest_marker("umiak")):
+        pytest.skip(f"not Docker Compose's: {only.args[0]}")
     lacking = needs.missing(wanted)
     if lacking:
         told = f"this machine lacks: {', '.join(lacking)}"
@@ -58,7 +60,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 def host() -> Iterator[Host]:
     """An engine of this session's own. Its path is short, as UNIX sockets lie below it."""
     base = Path(tempfile.mkdtemp(prefix="umiak-"))
-    made = Host(base)
+    made = _host(base)
     if PREPARED:
         shutil.move(PREPARED, made.root)
     else:
@@ -68,12 +70,18 @@ def host() -> Iterator[Host]:
     shutil.rmtree(base, ignore_errors=True)
 
 
+def _host(base: Path) -> Host:
+    if not COMPOSE:
+        return Host(base)
+    from tests.dockers.host import DockerHost
+
+    return DockerHost(base)
+
+
 @pytest.fixture(scope="session")
 def busybox(host: Host) -> str:
     """A small image with busybox in it; returns its reference."""
-    from tests.images import busybox_rootfs_tar
-
-    host.umiak("image", "import", busybox_rootfs_tar(host.base / "busybox.tar"), BUSYBOX)
+    host.import_busybox(BUSYBOX)
     return BUSYBOX
 
 
@@ -81,7 +89,7 @@ def busybox(host: Host) -> str:
 def debian(host: Host) -> str:
     """The Debian base image, made from the archive that this machine's apt uses; returns its reference."""
     if not PREPARED:
-        host.umiak("image", "bootstrap", DEBIAN, timeout_s=300)
+        host.bootstrap(DEBIAN)
     return DEBIAN
 
 

@@ -10,13 +10,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from tests.patience import PATIENCE
 
-UMIAK = str(Path(sys.executable).with_name("umiak"))
+COMPOSE = os.environ.get("UMIAK_TEST_COMPOSE")
+"""Another client that the scenarios are to run, Docker Compose's own: see tests/dockers/host.py."""
+UMIAK = COMPOSE or str(Path(sys.executable).with_name("umiak"))
 
 
 def wait_for(condition: Callable[[], Any], what: str, timeout_s: float = 10.0) -> Any:
@@ -58,6 +60,7 @@ class Host:
         stdin: str | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run `umiak` to its end. Unless `exit_code` is None, the code must be that one."""
+        self.check(arguments)
         done = subprocess.run(
             [UMIAK, *arguments],
             cwd=cwd or self.base,
@@ -75,6 +78,27 @@ class Host:
         assert exit_code is None or done.returncode == exit_code, f"wanted exit code {exit_code}: {said}"
         assert "Traceback (most recent call last)" not in done.stderr, said
         return done
+
+    def check(self, arguments: Sequence[str]) -> None:
+        """Skip the test where the client has no such command; umiak has all that tests ask for."""
+
+    def import_busybox(self, reference: str) -> None:
+        """Have the small image."""
+        from tests.images import busybox_rootfs_tar
+
+        self.umiak("image", "import", busybox_rootfs_tar(self.base / "busybox.tar"), reference)
+
+    def bootstrap(self, reference: str) -> None:
+        """Have the Debian base image, made from the archive that this machine's apt uses."""
+        self.umiak("image", "bootstrap", reference, timeout_s=300)
+
+    def status(self, container_id: str) -> dict[str, Any]:
+        """The status file of a container: the one in the run directory, or the copy kept when the container has ended."""
+        for base in (self.run, self.root):
+            for path in glob.glob(f"{base}/containers/{container_id}*/status.json"):
+                status: dict[str, Any] = json.loads(Path(path).read_text())
+                return status
+        raise AssertionError(f"no status of {container_id}")
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> None:
         """Send a signal to a process of the session's engine."""
@@ -126,6 +150,7 @@ class Stack:
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         """Start `umiak` and leave it running; whatever is left of it is killed at the end of the test."""
+        self.host.check(arguments)
         child = subprocess.Popen(
             [UMIAK, *arguments],
             cwd=self.directory,
@@ -183,11 +208,11 @@ class Stack:
 
     def status(self, service: str, index: int = 1) -> dict[str, Any]:
         """The status that a container's monitor last wrote, as it is on disk."""
-        return read_status(self.host, self.replicas(service)[index - 1]["ID"])
+        return self.host.status(self.replicas(service)[index - 1]["ID"])
 
     def status_of(self, container_id: str) -> dict[str, Any]:
         """The same, by container ID."""
-        return read_status(self.host, container_id)
+        return self.host.status(container_id)
 
     def wait_until(self, condition: Callable[[], Any], what: str, timeout_s: float = 10.0) -> Any:
         return wait_for(condition, what, timeout_s)
@@ -242,15 +267,6 @@ def json_values(text: str) -> list[dict[str, Any]]:
         values: list[dict[str, Any]] = json.loads(text)
         return values
     return [json.loads(line) for line in text.splitlines() if line.strip()]
-
-
-def read_status(host: Host, container_id: str) -> dict[str, Any]:
-    """The status file of a container: the one in the run directory, or the copy kept when the container has ended."""
-    for base in (host.run, host.root):
-        for path in glob.glob(f"{base}/containers/{container_id}*/status.json"):
-            status: dict[str, Any] = json.loads(Path(path).read_text())
-            return status
-    raise AssertionError(f"no status of {container_id}")
 
 
 def copy_stack(source: Path, target: Path) -> Path:

@@ -9,9 +9,8 @@ from engine.errors import InvalidInput
 from engine.paths import Paths
 from engine.state import State
 from engine.types import Mount, VolumeInfo, VolumeSpec
-from volumes import binds, files, tmpfs
+from volumes import binds, tmpfs
 from volumes.local import LocalVolumes
-from volumes.populate import populate
 
 
 class Volumes:
@@ -43,6 +42,8 @@ class Volumes:
         if mount.type == "bind":
             return binds.oci_mount(mount, binds.host_source(mount))
         if mount.type == "file":
+            from volumes import files
+
             return binds.oci_mount(mount, files.place(mount, private_dir))
         if mount.type == "volume":
             return self._prepare_volume(mount, layer_dirs)
@@ -52,5 +53,7 @@ class Volumes:
         volume = self._local.get(mount.source)
         directory = self._local.directory(volume)
         if layer_dirs and not mount.options.get("nocopy") and not mount.options.get("subpath"):
+            from volumes.populate import populate
+
             populate(directory, layer_dirs, mount.target)
         return binds.oci_mount(mount, binds.inside_volume(directory, mount))

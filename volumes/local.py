@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import time
 from dataclasses import asdict
 
@@ -104,5 +103,7 @@ class LocalVolumes:
     def _erase(self, name: str) -> None:
         directory = f"{self._paths.volumes}/{name}"
         if os.path.isdir(directory):
+            import shutil  # it brings four compressors along
+
             shutil.rmtree(directory)
         self._state.execute("DELETE FROM volumes WHERE name = ? AND removing", (name,))

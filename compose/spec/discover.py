@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from compose.errors import ComposeError, Warning, display_path
-from compose.spec import dotenv, source
+from compose.spec import source
 
 FILE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDE_NAMES = (
@@ -113,6 +113,8 @@ class _Finder:
         paths = [self._absolute(path) for path in named]
         if paths == self._env_files:
             return
+        from compose.spec import dotenv
+
         values = dotenv.load_files(paths, self._environment, self._warnings)
         self._environment = {**values, **self._environment}
         self._env_files = paths
