@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import threading
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 COMMAND = Command(
     "image build",
     "Build an image from a Dockerfile",
-    words="CONTEXT",
+    words="DIRECTORY|URL|-",
     options=[
         Option("-f", "--file", metavar="PATH", help="The Dockerfile; default CONTEXT/Dockerfile; - is standard input"),
         Option("-t", "--tag", metavar="REFERENCE", many=True, help="Name of the image; repeatable"),
@@ -73,8 +74,8 @@ COMMAND = Command(
 
 def run(context: Context, args: Args) -> int:
     """Build it."""
-    with tempfile.TemporaryDirectory(prefix="umiak-empty-") as empty:
-        request = _request(args, empty)
+    with tempfile.TemporaryDirectory(prefix="umiak-") as scratch:
+        request = _request(args, scratch)
         return show_findings(request) if args.flag("check") else _run(context, args, request)
 
 
@@ -139,7 +140,7 @@ def _build(engine: Engine, request: BuildRequest, view: View) -> Image:
     return found
 
 
-def _request(args: Args, empty: str) -> BuildRequest:
+def _request(args: Args, scratch: str) -> BuildRequest:
     from engine.images.build.outputs import read_output
     from engine.images.build.request import BuildRequest
     from engine.images.build.secrets import read_option
@@ -149,14 +150,18 @@ def _request(args: Args, empty: str) -> BuildRequest:
         raise InvalidInput("image build needs one context", hint="for example: umiak image build -t app .")
     (directory,) = args.words
     dockerfile, inline = args.text("file"), None
-    if "-" in (directory, dockerfile):
+    if directory == "-" and dockerfile != "-":
+        directory = os.path.join(scratch, "context")
+        os.mkdir(directory)
+        inline = _standard_input(scratch, directory)
+    elif dockerfile == "-":
         dockerfile, inline = None, sys.stdin.read()
     elif dockerfile is not None:
         dockerfile = os.path.abspath(dockerfile)
     for tag in args.many("tag"):
         Reference.parse(tag)
     return BuildRequest(
-        context=empty if directory == "-" else directory,
+        context=directory,
         dockerfile=dockerfile,
         dockerfile_inline=inline,
         args=dict(argument(text) for text in args.many("build-arg")),
@@ -176,6 +181,20 @@ def _request(args: Args, empty: str) -> BuildRequest:
         cache_to=args.many("cache-to"),
         outputs=tuple(map(read_output, args.many("output"))),
     )
+
+
+def _standard_input(scratch: str, context: str) -> str | None:
+    """The Dockerfile on standard input; None where that is a context as an archive, which is unpacked into `context`."""
+    from engine.images.build.archivecontext import is_archive, unpack
+
+    path = os.path.join(scratch, "stdin")
+    with open(path, "wb") as file:
+        shutil.copyfileobj(sys.stdin.buffer, file)
+    if not is_archive(path):
+        with open(path, encoding="utf-8", errors="replace") as text:
+            return text.read()
+    unpack("standard input", path, context)
+    return None
 
 
 def _step_options(args: Args) -> StepOptions:

@@ -24,18 +24,28 @@ def unpacked(url: str, downloads: Downloads, directory: str) -> Iterator[str]:
         work = os.path.join(directory, f"archive-{os.urandom(6).hex()}")
         os.mkdir(work, 0o755)
         try:
-            _unpack(url, path, work)
+            unpack(url, path, work)
             yield work
         finally:
             remove_tree(work)
 
 
-def _unpack(url: str, path: str, work: str) -> None:
+def is_archive(path: str) -> bool:
+    """Whether a file is a tar, compressed or not."""
+    fd = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
+    try:
+        return addtar.is_archive(Tree(fd), os.path.basename(path))
+    finally:
+        os.close(fd)
+
+
+def unpack(what: str, path: str, work: str) -> None:
+    """Unpack an archive, which messages call `what`, into an empty directory. Raise InvalidInput for other files."""
     source_fd, work_fd = (os.open(name, os.O_PATH | os.O_DIRECTORY) for name in (os.path.dirname(path), work))
     try:
         source, name = Tree(source_fd), os.path.basename(path)
         if not addtar.is_archive(source, name):
-            raise InvalidInput(f"{url} is not a tar archive", hint="give a context as a tar, compressed or not")
+            raise InvalidInput(f"{what} is not a tar archive", hint="give a context as a tar, compressed or not")
         with Copier(Tree(work_fd), CopyOptions()) as copier:
             addtar.unpack(source, name, copier, "/")
     finally:

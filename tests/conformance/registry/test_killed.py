@@ -10,8 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from engine.images.build.cache import prune as prune_build_cache
 from engine.images.registry.credentials import CredentialStore
 from engine.images.registry.pull import pull
+from engine.prune import images as prune_images
 from tests.conformance.registry.conftest import QUICK, Client
 from tests.conformance.registry.fake import FakeRegistry, Handler, layer_tar, packed, sha256
 
@@ -152,3 +156,41 @@ def test_garbage_collection_beside_a_pull_takes_nothing_from_it(client: Client, 
     image = client.store.resolve(f"{registry.host}/app:1")
     assert len(client.store.layer_dirs(image)) == 3
     assert all(client.store.blobs.has(blob) for blob in BLOBS)
+
+
+@pytest.mark.parametrize("bytes_before", [1, 2_500_000])
+def test_a_pull_killed_beside_another_and_beside_prunes_loses_and_leaks_nothing(
+    client: Client, registry: FakeRegistry, bytes_before: int
+) -> None:
+    registry.add_image(*LAYERS[:2], tag="one")
+    registry.add_image(*LAYERS[::2], tag="two")
+    registry.hooks.append(slow(registry, pause_s=0.02))
+    killed, other = (start_pull(client, f"{registry.host}/app:{tag}") for tag in ("one", "two"))
+    stopped = threading.Event()
+
+    def clear_up() -> None:
+        while not stopped.wait(0.02):
+            prune_images(client.store)
+            prune_build_cache(client.store)
+
+    thread = threading.Thread(target=clear_up)
+    thread.start()
+    try:
+        wait_for(lambda: downloaded(client) >= bytes_before)
+        os.kill(killed.pid or 0, signal.SIGKILL)
+        killed.join()
+        other.join(60)
+        assert other.exitcode == 0
+    finally:
+        stopped.set()
+        thread.join()
+    image = client.store.resolve(f"{registry.host}/app:two")
+    assert [os.listdir(directory) for directory in client.store.layer_dirs(image)] == [["file-0"], ["file-2"]]
+    assert [client.store.blobs.has(blob) for blob in BLOBS[::2]] == [True, True]
+    again = start_pull(client, f"{registry.host}/app:one")
+    again.join(60)
+    assert again.exitcode == 0
+    for tag in ("one", "two"):
+        client.store.remove(f"{registry.host}/app:{tag}")
+    client.store.collect_garbage()
+    assert client.leftovers() == client.unfinished() == []
