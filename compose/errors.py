@@ -175,6 +175,11 @@ class ComposeErrors(ComposeError):
         return "\n".join(str(error) for error in self.errors)
 
 
+def errors_of(error: ComposeError) -> tuple[ComposeError, ...]:
+    """The single mistakes of an error."""
+    return error.errors if isinstance(error, ComposeErrors) else (error,)
+
+
 def snippet(error: ComposeError) -> str:
     """The error as text with the source line and a caret under what is wrong."""
     lines = [f"error[{error.code}]: {error.message}"]

@@ -79,8 +79,12 @@ def run(context: Context, args: Args) -> int:
 def _as_json(error: ComposeError) -> str:
     import json
 
-    errors = getattr(error, "errors", (error,))
-    told = {"errors": [one.as_dict() for one in errors], "warnings": [one.as_dict() for one in error.warnings]}
+    from compose.errors import errors_of
+
+    told = {
+        "errors": [one.as_dict() for one in errors_of(error)],
+        "warnings": [one.as_dict() for one in error.warnings],
+    }
     return json.dumps(told, indent=2, ensure_ascii=False)
 
 

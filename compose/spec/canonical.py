@@ -73,9 +73,10 @@ class Canonicalizer:
             try:
                 return rules(self, node, path, place)
             except Unreadable as error:
-                if not self.is_template:
-                    self.fail(str(error), path, place, node, error.hint)
-                return node
+                if self.is_template:
+                    return node
+                self.fail(str(error), path, place, node, error.hint)
+                return RESET  # so that the rest can be understood
         if isinstance(node, Map):
             copy = node.like()
             for key, value in node.items():
@@ -91,7 +92,7 @@ class Canonicalizer:
         result = Seq(place=node.place)
         for index, (item, place) in enumerate(node.items_at()):
             value = self.apply(item, rule, (*path, index), place)
-            for part in value if isinstance(value, _Several) else (value,):
+            for part in value if isinstance(value, _Several) else () if value is RESET else (value,):
                 result.add(part, place)
         return result
 

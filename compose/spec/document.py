@@ -152,6 +152,25 @@ def find_place(tree: Any, path: Iterable[str | int]) -> Place | None:
     return place
 
 
+def prune(tree: Any, paths: Iterable[tuple[str | int, ...]]) -> None:
+    """Take the nodes at these paths out of a tree, so that the rest of it can be understood."""
+    for path in sorted(set(paths), key=repr, reverse=True):  # the later items of a sequence first
+        node = tree
+        for step in path[:-1]:
+            node = node[step] if _has(node, step) else None
+        if path and isinstance(node, Map):
+            node.pop(str(path[-1]), None)
+        elif path and isinstance(node, Seq) and _has(node, path[-1]):
+            index = int(path[-1])
+            del node[index], node.at[index]
+
+
+def _has(node: Any, step: str | int) -> bool:
+    return (
+        step in node if isinstance(node, Map) else isinstance(node, Seq) and isinstance(step, int) and step < len(node)
+    )
+
+
 class Texts:
     """The text of each file read, for the source line of an error."""
 

@@ -202,6 +202,7 @@ class Interpolator:
         self._warned: set[str] = set()
         self.errors: list[ComposeError] = []
         self.warnings: list[Warning] = []
+        self.broken: list[Path] = []
 
     def tree(self, node: Any, casts: Any = CASTS, path: Path = (), place: Place | None = None) -> Any:
         """A copy of the tree with variables replaced and strings cast."""
@@ -279,3 +280,4 @@ class Interpolator:
             width = 1
         error = ComposeError(code, message, at=at, path=dotted(path), line_text=line, width=max(width, 1), hint=hint)
         self.errors.append(error)
+        self.broken.append(path)

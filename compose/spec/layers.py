@@ -10,7 +10,7 @@ from compose.errors import ComposeError, ComposeErrors, Place, Warning
 from compose.spec import document
 from compose.spec.canonical import canonicalize, with_plain_ports
 from compose.spec.defaults import add_contexts
-from compose.spec.document import Map, Texts
+from compose.spec.document import Map, Texts, prune
 from compose.spec.extends import Extender
 from compose.spec.include import imported, includes, variables_of_files
 from compose.spec.interpolate import Interpolator
@@ -24,6 +24,8 @@ _LISTED = ("annotations", "environment", "labels", "sysctls")
 class Reader:
     """Turns lists of files into merged trees; keeps their texts and what was worth a warning.
 
+    What is wrong in a file is kept in `errors` and taken out, so that what else is wrong can be found in the rest.
+
     `has_emptied_name` tells of a `name:` of unset variables only; `variables` are those that an included project's secrets and
     configs take from its own `.env`.
     """
@@ -31,6 +33,7 @@ class Reader:
     def __init__(self, *, interpolate: bool = True, resolve_paths: bool = True) -> None:
         self.texts = Texts()
         self.warnings: list[Warning] = []
+        self.errors: list[ComposeError] = []
         self.is_template = not interpolate
         self.has_emptied_name = False
         self.variables: dict[str, str] = {}
@@ -60,7 +63,7 @@ class Reader:
         tree: Map = add_contexts(settle(merged))
         if self.is_template:
             tree = with_plain_ports(tree, self.texts)
-        if count > 1:
+        if count > 1 and not self.errors:
             # Layers were checked on their own, where a key may be missing or null; now nothing more will complete them.
             raise_all(validate(tree, self.texts, is_canonical=True))
         return resolve_project(tree, working_dir) if self._resolve_paths else tree
@@ -69,15 +72,11 @@ class Reader:
         """The documents of one file, each checked and in canonical form; `base` is what they complete."""
         trees = document.parse(document.read(file, self.texts), file)
         layers: list[Map] = []
-        errors: list[ComposeError] = []
         for tree in trees:
             if tree is None and len(trees) > 1:
                 continue
             self._drop_strays(tree, base)
-            layer, problems = self._layer(tree, file, environment, is_partial=base is not None or bool(layers))
-            layers.append(layer)
-            errors += problems
-        raise_all(errors)
+            layers.append(self._layer(tree, file, environment, is_partial=base is not None or bool(layers)))
         return layers
 
     def _drop_strays(self, tree: Any, base: Map | None) -> None:
@@ -105,34 +104,34 @@ class Reader:
         self.warnings += interpolator.warnings
         return result
 
-    def _layer(
-        self, tree: Any, file: str, environment: Mapping[str, str], *, is_partial: bool
-    ) -> tuple[Map, list[ComposeError]]:
+    def _layer(self, tree: Any, file: str, environment: Mapping[str, str], *, is_partial: bool) -> Map:
         if not isinstance(tree, Map):
             at = getattr(tree, "place", None) or Place(file, 1, 1)
             message = "empty compose file" if tree is None else "top-level object must be a mapping"
             hint = "a Compose file starts with a key such as services:"
-            return Map(), [ComposeError("E010", message, at=at, line_text=self.texts.line(at), hint=hint)]
+            raise ComposeError("E010", message, at=at, line_text=self.texts.line(at), hint=hint)
         errors: list[ComposeError] = []
+        broken: list[tuple[str | int, ...]] = []
         if not self.is_template:
             interpolator = Interpolator(environment, self.texts)
             named = tree.get("name")
             tree = interpolator.tree(tree)
             self.has_emptied_name |= bool(named) and tree["name"] == ""
             errors += interpolator.errors
+            broken += interpolator.broken
             self.warnings += interpolator.warnings
-        errors += validate(tree, self.texts, is_partial=is_partial, warnings=self.warnings)
-        if errors:
-            return tree, in_order(errors)
+        errors += validate(tree, self.texts, is_partial=is_partial, warnings=self.warnings, broken=broken)
+        prune(tree, broken)
         if "version" in tree:
             message = (
                 "the attribute `version` is obsolete, it will be ignored, please remove it to avoid potential confusion"
             )
             self.warnings.append(Warning(tree.key_place("version"), message))
             tree.pop("version")
-        layer, errors, warnings = canonicalize(tree, self.texts, is_template=self.is_template)
+        layer, unreadable, warnings = canonicalize(tree, self.texts, is_template=self.is_template)
         self.warnings += warnings
-        return layer, in_order(errors)
+        self.errors += in_order([*errors, *unreadable])
+        return layer
 
     def directory(self, file: str, directory: str) -> str:
         """The directory of a file, relative to another one where paths are to stay as they are."""

@@ -8,11 +8,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from compose.errors import ComposeError, Place, Warning, dotted
+from compose.errors import ComposeError, Place, Warning, dotted, errors_of
 from compose.spec.consistency import Consistency
 from compose.spec.defaults import add_defaults, add_values, resolve_environment
 from compose.spec.discover import Discovered, LoadOptions, discover, normalize_name
@@ -37,6 +38,8 @@ class Loaded:
         self.found = found
         self.name = name
         self.tree = tree
+        self.services: Map = tree.get("services") or Map()
+        self.errors = reader.errors
         self.texts = reader.texts
         self.variables = {**reader.variables, **found.environment}
         self.warnings = [*found.warnings, *reader.warnings]
@@ -44,23 +47,55 @@ class Loaded:
 
 def load(options: LoadOptions) -> Project:
     """The project that the options describe; raises a ComposeError, or several in a ComposeErrors."""
-    loaded, active = load_checked(options)
-    tree = _with_environment(loaded, active, with_files=options.resolve_environment)
-    return _project(loaded, tree, active, options)
+    loaded = load_tree(options)
+    active = enabled(loaded.services, loaded.found.profiles, options.services)
+    errors = [*loaded.errors, *_inconsistencies(loaded, active, options)]
+    tree, project = loaded.tree, None
+    with _telling(loaded.warnings):
+        with _collecting(errors):
+            tree = _with_environment(loaded, active, with_files=options.resolve_environment)
+        with _collecting(errors):
+            project = _project(loaded, tree, active, options)
+        raise_all(in_order(errors))
+    assert project is not None
+    return project
 
 
 def load_checked(options: LoadOptions) -> tuple[Loaded, set[str]]:
     """The project's canonical tree, and the services that are enabled in it; all that profiles enable are consistent."""
     loaded = load_tree(options)
-    services: Map = loaded.tree.get("services") or Map()
-    active = enabled(services, loaded.found.profiles, options.services)
-    if options.check_consistency:
-        checked = active | enabled(services, loaded.found.profiles)
-        consistency = Consistency(loaded.tree, checked, loaded.texts)
-        with _telling(loaded.warnings):
-            raise_all(in_order(consistency.check()))
-        loaded.warnings += consistency.warnings
+    active = enabled(loaded.services, loaded.found.profiles, options.services)
+    with _telling(loaded.warnings):
+        raise_all(in_order([*loaded.errors, *_inconsistencies(loaded, active, options)]))
     return loaded, active
+
+
+def _inconsistencies(loaded: Loaded, active: set[str], options: LoadOptions) -> list[ComposeError]:
+    """What is wrong between services and resources, but for what may only be so because of the errors already found."""
+    if not options.check_consistency:
+        return []
+    checked = active | enabled(loaded.services, loaded.found.profiles)
+    consistency = Consistency(loaded.tree, checked, loaded.texts)
+    errors = consistency.check()
+    loaded.warnings += consistency.warnings
+    return [error for error in errors if not any(map(_may_follow(error), loaded.errors))]
+
+
+def _may_follow(error: ComposeError) -> Callable[[ComposeError], bool]:
+    """Whether an error may be there only because what another one is about was taken out: of its service, or of the section
+    that it refers to.
+    """
+    service, section = (*re.split(r"[.\[]", error.path)[1:3], "", "")[:2]
+
+    def follows(other: ComposeError) -> bool:
+        top, name, *rest = (*re.split(r"[.\[]", other.path), "")
+        if error.code == "E014":
+            return top == "services" and name in (service, "")
+        if top == "services":
+            return error.code == "E040" and rest in ([], [""])
+        return section in (top, other.suggestion)
+
+    return follows
 
 
 def load_tree(options: LoadOptions) -> Loaded:
@@ -68,11 +103,15 @@ def load_tree(options: LoadOptions) -> Loaded:
     found = discover(options)
     reader = Reader(interpolate=options.interpolate, resolve_paths=options.resolve_paths)
     with _telling(reader.warnings):
-        tree = reader.load(found.files, found.working_dir, found.environment)
+        try:
+            tree = reader.load(found.files, found.working_dir, found.environment)
+        except ComposeError as error:
+            raise_all(in_order([*reader.errors, *errors_of(error)]))
+            raise
     name = found.name
     if not found.is_named and isinstance(tree.get("name"), str):
         name = normalize_name(tree["name"]) or ("" if tree["name"] or reader.has_emptied_name else name)
-    if not name:
+    if not name and not reader.errors:
         hint = "give one with -p, or write name: at the top of the file"
         raise ComposeError("E060", "project name must not be empty", hint=hint)
     if options.interpolate or options.normalize:
@@ -88,6 +127,15 @@ def separator(options: LoadOptions, found: Discovered) -> str:
     """What stands between the parts of the names of containers and images: Compose v1's underscore if that is asked for."""
     is_asked = options.compatibility or found.environment.get("COMPOSE_COMPATIBILITY") in _GO_TRUE
     return "_" if is_asked else "-"
+
+
+@contextmanager
+def _collecting(errors: list[ComposeError]) -> Iterator[None]:
+    """Keep what is raised, to raise it with other errors."""
+    try:
+        yield
+    except ComposeError as error:
+        errors += errors_of(error)
 
 
 @contextmanager

@@ -28,16 +28,19 @@ def validate(
     is_partial: bool = False,
     is_canonical: bool = False,
     warnings: list[Warning] | None = None,
+    broken: list[Path] | None = None,
 ) -> list[ComposeError]:
     """Problems of a whole file; a partial one, which completes another, may lack required keys and hold nulls.
 
     In a canonical tree a mapping may come from a list, whose names are free. To `warnings` it adds the keys that are unknown
-    where Docker ignores such.
+    where Docker ignores such, to `broken` the paths of what is wrong.
     """
     checker = Checker(texts, is_partial=is_partial, is_canonical=is_canonical)
     errors = checker.check(tree, PROJECT)
     if warnings is not None:
         warnings += checker.warnings
+    if broken is not None:
+        broken += checker.broken
     return errors
 
 
@@ -50,6 +53,7 @@ class Checker:
         self._is_canonical = is_canonical
         self.errors: list[ComposeError] = []
         self.warnings: list[Warning] = []
+        self.broken: list[Path] = []
 
     def check(self, node: Any, shape: Shape, path: Path = (), place: Place | None = None) -> list[ComposeError]:
         """Check a node; returns all problems found so far."""
@@ -179,6 +183,7 @@ class Checker:
             hint=hint,
         )
         self.errors.append(error)
+        self.broken.append(path)
 
 
 def _has_type(node: Any, types: tuple[str, ...]) -> bool:

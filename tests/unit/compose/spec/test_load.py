@@ -603,3 +603,46 @@ def test_a_template_keeps_what_is_written() -> None:
     assert service["expose"] == [80]
     assert service["ports"] == ["80:80", "${P}:80"]
     assert service["labels"] == ["n=2"]
+
+
+def test_all_that_is_wrong_with_a_file_is_told_at_once() -> None:
+    found = problems("""
+services:
+  web:
+    imge: nginx
+    ports: ["80:http"]
+    stop_grace_period: 5x
+    mem_limit: lots
+    depends_on: [dbb]
+    env_file: missing.env
+    command: {a: b}
+    networks: [front]
+    volumes: ["data:/x"]
+  db: {image: "${X:?set it}"}
+network: {}
+volumes: []
+""")
+    assert [(error.code, error.path) for error in found] == [
+        ("E012", "services.web.imge"),
+        ("E016", "services.web.ports[0]"),
+        ("E016", "services.web.stop_grace_period"),
+        ("E016", "services.web.mem_limit"),
+        ("E040", "services.web.depends_on.dbb"),
+        ("E030", ""),
+        ("E011", "services.web.command"),
+        ("E021", "services.db.image"),
+        ("E012", "network"),
+        ("E011", "volumes"),
+    ]
+    assert all(error.at for error in found)
+
+
+def test_errors_of_several_files_are_told_together() -> None:
+    write(a_yaml="services: {web: {image: 1}}", b_yaml="services: {web: {prots: []}, db: {}}")
+    with pytest.raises(ComposeErrors) as caught:
+        loaded(files=("a.yaml", "b.yaml"))
+    assert [(error.at and Path(error.at.file).name, error.code) for error in caught.value.errors] == [
+        ("a.yaml", "E011"),
+        ("b.yaml", "E012"),
+        ("b.yaml", "E014"),
+    ]
