@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, Field, field, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from compose import hooks, labels, pre_start
@@ -21,6 +21,7 @@ from compose.providers import providers_of
 from compose.updates import Policies, policies
 from compose.version import VERSION
 from engine.errors import InvalidInput, Unsupported
+from engine.frozen import frozen
 from engine.types import (
     RUNTIMES,
     ContainerSpec,
@@ -50,7 +51,7 @@ _RESTART_OF_CONDITION = {"none": "no", "on-failure": "on-failure", "any": "alway
 _LOG_DRIVERS = ("raw", "json-file", "local", "none")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Need:
     """One entry of `depends_on`, as `compose.model.service.Dependency` has it."""
 
@@ -59,7 +60,7 @@ class Need:
     required: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DesiredService:
     """One service: `template` is the specification of its containers but for their number.
 
@@ -115,7 +116,7 @@ class DesiredService:
         return self.template.image
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Desired:
     """All that a project asks for. Networks and volumes go by their keys in the file; external ones map to their name alone."""
 

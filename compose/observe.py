@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from compose import hooks, labels
 from engine.errors import NotFound
+from engine.frozen import frozen
 
 if TYPE_CHECKING:
     from engine.facade import Engine
     from engine.types import ContainerInfo, NetworkInfo, VolumeInfo
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Observed:
     """A snapshot. Networks and volumes go by their names and are all that exist, since a project may use others' too."""
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from compose import labels
 from compose.plan import AwaitContainer, CreateContainer, PlanBuilder, RemoveContainer, StartContainer, StopContainer
+from engine.frozen import frozen
 from engine.types import ContainerSpec, Healthcheck, RestartPolicy
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from engine.types import ContainerInfo
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Preparation:
     """One such container, named without the number of a replica."""
 

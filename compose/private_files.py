@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
+
+from engine.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PrivateFile:
     """A content, and the path where it must be for containers to start. The path tells contents apart."""
 

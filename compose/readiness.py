@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from engine.frozen import frozen
 
 if TYPE_CHECKING:
     from compose.plan import Condition
     from engine.types import ContainerStatus
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Readiness:
     """A verdict: not `done` means keep waiting; `failure` says why it can no longer come true; `state` names what was reached."""
 

@@ -14,11 +14,12 @@ import os
 import pickle
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import field, is_dataclass
 from typing import TYPE_CHECKING
 
 from compose.spec import source
 from compose.version import VERSION
+from engine.frozen import frozen
 
 if TYPE_CHECKING:
     from compose.desired import Desired
@@ -31,7 +32,7 @@ SOURCES = ("", "spec", "model")
 """Folders of this package whose modules decide what a load gives: a checkout changes without its version."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recollection:
     """What a load gave: what is desired, and what the user was warned of."""
 

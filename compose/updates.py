@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import InvalidInput
+from engine.frozen import frozen
 
 if TYPE_CHECKING:
     from compose.model.deploy import UpdateConfig
@@ -23,7 +23,7 @@ _ORDERS: dict[str, Order] = {"stop-first": "stop-first", "start-first": "start-f
 _ACTIONS: dict[str, FailureAction] = {"pause": "pause", "continue": "continue", "rollback": "rollback"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """`update_config` or `rollback_config`. `parallelism` 0 is all at once; `monitor_s` counts from the moment of being ready."""
 
@@ -40,7 +40,7 @@ class Policy:
         return (range(first, min(first + size, count)) for first in range(0, count, size))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policies:
     """How a service is updated, and how an update that failed is taken back."""
 

@@ -15,6 +15,7 @@ from compose.difference import changes_between, differences
 from compose.observe import Observed
 from compose.plan import Change
 from engine.errors import InvalidInput, NotFound
+from engine.frozen import frozen
 from engine.types import ContainerInfo
 
 Verdict = Literal["keep", "start", "hook", "restart", "create", "recreate", "finish"]
@@ -24,7 +25,7 @@ runs the post_start of one that runs already."""
 RUNNING = ("running", "paused", "restarting")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UpOptions:
     """What `up`, `create` and `plan` can be told."""
 
@@ -101,7 +102,7 @@ class Replica:
         return self.existing is not None and self.existing.status.state in RUNNING
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Surplus:
     """A container that has to go."""
 

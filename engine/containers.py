@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from engine import records, snapshots
 from engine.errors import Conflict, InvalidInput, NotFound, Unavailable
+from engine.frozen import frozen
 from engine.kernel import procfs
 from engine.paths import Paths
 from engine.ports import NetworkDriver, VolumeDriver
@@ -49,7 +50,7 @@ AUTO_REMOVE_LABEL = "io.umiak.auto-remove"
 """Names a process in the same way: when it is gone and the container has ended, the container is removed."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rootfs:
     """A root file system that is not an image's: layers (lowest first) under an upper directory of the caller's."""
 

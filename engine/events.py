@@ -11,9 +11,10 @@ import os
 import select
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, get_args
 
+from engine.frozen import frozen
 from engine.runtime.journal import CURRENT, PREVIOUS
 
 VERSION = 1
@@ -39,7 +40,7 @@ Kind = Literal[
 KINDS: frozenset[str] = frozenset(get_args(Kind))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Event:
     """One thing that happened to one subject.
 
@@ -78,7 +79,7 @@ def discard(_event: Event) -> None:
     """A sink that forgets everything."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Record:
     """Something that happened to a container, network or volume, in Docker's words.
 

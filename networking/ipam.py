@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from engine.errors import Conflict, InvalidInput, Unavailable, Unsupported
+from engine.frozen import frozen
 from engine.types import NetworkSpec
 
 POOLS_VARIABLE = "UMIAK_ADDRESS_POOLS"
@@ -43,7 +44,7 @@ class Subnet:
         return self.base <= other.last and other.base <= self.last
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Route:
     """A route of the host. `is_direct`: without a gateway, so the subnet is on a wire of the host itself."""
 
@@ -52,7 +53,7 @@ class Route:
     is_direct: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pool:
     """Where subnets are cut from, each with `prefix_length`."""
 
@@ -65,7 +66,7 @@ class Pool:
             yield Subnet(base, self.prefix_length)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AddressPlan:
     """The addresses of a network: its subnet, its gateway, and the first and last address that may be leased."""
 

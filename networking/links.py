@@ -14,17 +14,18 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Protocol
 
 from engine.errors import KernelError, Unsupported
+from engine.frozen import frozen
 from engine.kernel.netlink import NetlinkError, RouteNetlink
 
 MESSAGE_BYTES = 1 << 16
 SOCKET_FD = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bridge:
     """A bridge as it should be. `alias` tells whose it is (`ip link` shows it)."""
 

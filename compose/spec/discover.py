@@ -9,10 +9,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from compose.errors import ComposeError, Warning, display_path
 from compose.spec import source
+from engine.frozen import frozen
 
 FILE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 OVERRIDE_NAMES = (
@@ -26,7 +27,7 @@ _PLAIN_NAME = re.compile(r"(?m)^name:[ \t]+([A-Za-z0-9_-]+)[ \t]*(?:#.*)?$")
 _ANY_NAME = re.compile(r"(?m)^(?:[\"']?name[\"']?[ \t]*:|[ \t]*\{|\? )")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoadOptions:
     """What the command line and the environment say about the project.
 
@@ -50,7 +51,7 @@ class LoadOptions:
     resolve_environment: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Discovered:
     """A project before its files are understood.
 

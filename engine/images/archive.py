@@ -10,10 +10,10 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import InvalidInput, NotFound, Unsupported
+from engine.frozen import frozen
 from engine.images.changes import apply_changes
 from engine.images.compression import CHUNK_BYTES, Readable
 from engine.images.config import MAX_JSON_BYTES, diff_ids, host_architecture, parse_json, timestamp
@@ -173,7 +173,7 @@ def _load_oci(store: ImageStore, members: Members, descriptor: Mapping[str, Any]
     return image
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Layer:
     """A layer's name in the archive, its diff ID and, where the archive says it, its blob's digest."""
 

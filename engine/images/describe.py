@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from engine.frozen import frozen
 from engine.images.config import created_at, timestamp
 from engine.images.store import ImageStore
 from engine.types import Image
@@ -20,7 +20,7 @@ _CONFIG_DEFAULTS: Mapping[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HistoryEntry:
     """One step of an image's making. `image_id` is that of the image itself at its last step, else empty."""
 

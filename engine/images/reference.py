@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from engine.errors import InvalidInput
+from engine.frozen import frozen
 
 DEFAULT_REGISTRY = "docker.io"
 DEFAULT_NAMESPACE = "library"
@@ -20,7 +20,7 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _MAX_NAME_LENGTH = 255
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reference:
     """A name for an image, in full: `docker.io/library/debian:bookworm-slim`. `tag` is None only where a digest was given."""
 

@@ -13,10 +13,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import Conflict, InvalidInput, NotFound
+from engine.frozen import frozen
 from engine.images.blobs import BlobStore, BlobWriter, replace_file, to_json
 from engine.images.compression import Readable, detect
 from engine.images.config import created_at, diff_ids, host_architecture, image_config, parse_json, timestamp
@@ -36,7 +36,7 @@ LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 _SHORT_ID = 12
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayerRef:
     """One layer in the store: digests are `sha256:…`, `blob` names the tar as stored (perhaps compressed), the size is uncompressed."""
 
@@ -45,7 +45,7 @@ class LayerRef:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Manifest:
     """An image's manifest as stored: what a registry gave us, else our own."""
 

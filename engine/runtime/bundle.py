@@ -11,10 +11,11 @@ import os
 import signal
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from engine.errors import InvalidInput, NotFound, Unsupported
+from engine.frozen import frozen
 from engine.kernel import capabilities
 from engine.paths import Paths
 from engine.runtime import cgroup, runtimes, users
@@ -80,7 +81,7 @@ HEALTH_RETRIES = 3
 STOP_TIMEOUT_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Inputs:
     """All that a bundle is made from. `layer_dirs` are lowest first; `rootfs` is monitor.json's, highest first."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from engine.errors import InvalidInput
+from engine.frozen import frozen
 from engine.images.apt.closure import Package, Universe, closure
 from engine.images.apt.fetch import Download, Fetcher
 from engine.images.apt.release import Release, fetch_packages, fetch_release
@@ -16,7 +16,7 @@ from engine.images.apt.sources import Source, debian_sources, host_sources, prox
 Progress = Callable[[str, int, int], None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Selection:
     """What a root is made of: packages in dependency order, which of them are its base, their sources, the newest index's date."""
 

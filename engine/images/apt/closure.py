@@ -5,16 +5,16 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from engine.errors import InvalidInput, NotFound
+from engine.frozen import frozen
 from engine.images.apt.deb822 import Version, fields
 
 _PRIORITIES = ("required", "important", "standard", "optional", "extra")
 _RELATION = re.compile(r"([a-z0-9][a-z0-9+.-]*)(?::[a-z0-9-]+)?\s*(?:\(\s*(<<|<=|=|>=|>>)\s*([^\s)]+)\s*\))?")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Relation:
     """One alternative of a dependency: a package or a virtual package, perhaps with a bound on its version."""
 
@@ -36,7 +36,7 @@ class Relation:
         }[self.operator]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Package:
     """One package version of an archive. `depends` are groups of alternatives, those of Pre-Depends first."""
 

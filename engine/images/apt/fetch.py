@@ -10,10 +10,10 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
 from typing import BinaryIO
 
 from engine.errors import InvalidInput, NotFound, Unavailable, Unsupported
+from engine.frozen import frozen
 
 _PARALLEL = 6
 _ATTEMPTS = 4
@@ -23,7 +23,7 @@ _CHUNK_BYTES = 1 << 18
 _NETWORK_ERRORS = (OSError, http.client.HTTPException)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Download:
     """A file to fetch: where from, where to, and what it must be."""
 

@@ -11,9 +11,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from engine.errors import InvalidInput, NotFound, Unavailable, Unsupported
+from engine.frozen import frozen
 from engine.images.apt.deb822 import fields
 from engine.images.apt.fetch import Download, Fetcher
 from engine.images.apt.sources import Source, keyring_paths
@@ -23,7 +23,7 @@ _MAX_PACKAGES_BYTES = 1 << 30
 _COMPRESSIONS = ("xz", "gz", "")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Release:
     """A verified index: what the archive's key has signed. `files` maps a path to (SHA-256, size)."""
 

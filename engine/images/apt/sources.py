@@ -8,16 +8,17 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from engine.errors import NotFound
+from engine.frozen import frozen
 from engine.images.apt.deb822 import stanzas
 
 ARCHIVE_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _ALIASES = ("stable", "oldstable", "oldoldstable", "testing", "unstable")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """One archive and suite. `keyrings` are files, or armored keys as text, that may sign it; empty: apt's trusted ones."""
 

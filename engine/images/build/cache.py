@@ -11,11 +11,11 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import Conflict, NotFound
+from engine.frozen import frozen
 from engine.images.blobs import to_json
 from engine.images.config import diff_ids
 from engine.images.reference import Reference
@@ -32,7 +32,7 @@ _KEY_VERSION = 1
 _QUERY_KEYS = 500
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Made:
     """One step that was carried out: when, as the image's history tells it, and whether it gave a layer."""
 
@@ -41,7 +41,7 @@ class Made:
     has_layer: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Built:
     """The layers (diff IDs, lowest first, those of the base image included) after a step, and the steps since that image."""
 

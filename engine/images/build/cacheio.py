@@ -12,10 +12,10 @@ import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InvalidInput, NotFound, Unsupported
+from engine.frozen import frozen
 from engine.images.blobs import replace_file, to_json
 from engine.images.build.cache import BuildCache, Built, Made
 from engine.images.build.context import explained
@@ -34,7 +34,7 @@ _INDEX_TYPE = "application/vnd.oci.image.index.v1+json"
 _LAYER_TYPE = "application/vnd.oci.image.layer.v1.tar"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CachePlace:
     """A cache outside of the store: a kind (`local`, `registry`, `inline`) and a directory or reference.
 

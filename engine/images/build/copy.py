@@ -10,10 +10,10 @@ import os
 import posixpath
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import TypeVar
 
 from engine.errors import InvalidInput
+from engine.frozen import frozen
 from engine.images.build.context import Match, Tree, TreeEntry, without
 from engine.images.build.ignore import IgnoreRules
 from engine.images.build.modes import ModeChange
@@ -25,7 +25,7 @@ _SENDFILE_BYTES = 1 << 30
 _Made = TypeVar("_Made")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CopyOptions:
     """`owner` and `mode` None keep what the source has. `exclude` names what is not copied, relative to each source."""
 

@@ -5,7 +5,6 @@ What a URL led to is remembered beside the files: its digest, and what the serve
 
 from __future__ import annotations
 
-import email.utils
 import hashlib
 import json
 import os
@@ -14,11 +13,12 @@ import re
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import Denied, InvalidInput, NotFound, UmiakError, Unavailable
+from engine.frozen import frozen
 from engine.images.blobs import replace_file
 from engine.images.reference import is_digest
 
@@ -39,7 +39,7 @@ _URL = re.compile(r"https?://", re.IGNORECASE)
 _CHUNK_BYTES = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Download:
     """A file on a server whose content is known by its digest. `name` is what it is called in a directory."""
 
@@ -212,6 +212,8 @@ def _failure(response: BaseHTTPResponse) -> UmiakError:
 
 
 def _seconds(date: str) -> float:
+    import email.utils
+
     try:
         return max(email.utils.parsedate_to_datetime(date).timestamp(), 0.0)
     except (TypeError, ValueError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+from engine.frozen import frozen
 
 BuildEventKind = Literal["started", "output", "cached", "done", "failed", "warning", "pulling", "transfer", "pulled"]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildEvent:
     """One piece of news about step `step` of `steps` in `stage`.
 

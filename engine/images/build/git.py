@@ -12,10 +12,10 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.errors import InvalidInput, NotFound, TimedOut, Unavailable, Unsupported
+from engine.frozen import frozen
 from engine.images.tree import remove_tree
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ _FETCH_S = 3600.0
 """How long a server may take to say what it has, and to send it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GitSource:
     """A directory of a repository at a commit. `ref` is what was asked for ("" is the default branch)."""
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from engine.errors import InvalidInput, UmiakError
+from engine.frozen import frozen
 from engine.images.build import instructions as ins
 from engine.images.build.expand import expand
 from engine.images.build.parse import Place, Statement, directives, lines_of, parse
@@ -25,7 +26,7 @@ _LAST_COUNTS = (ins.Cmd, ins.Entrypoint, ins.Healthcheck)
 _ARGUMENT = "BUILDKIT_DOCKERFILE_CHECK"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """One thing to write otherwise."""
 
@@ -37,7 +38,7 @@ class Finding:
         return f"{self.place}: {self.rule}: {self.message}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Policy:
     """Which rules count, and whether what they find is an error."""
 

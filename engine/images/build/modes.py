@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from engine.errors import InvalidInput
+from engine.frozen import frozen
 
 _OCTAL = re.compile(r"[0-7]{3,4}$")
 _CLAUSE = re.compile(r"([ugoa]*)((?:[-+=](?:[rwxXst]*|[ugo]))+)$")
@@ -15,7 +15,7 @@ _SHIFTS = {"u": 6, "g": 3, "o": 0}
 _BITS = {"r": 4, "w": 2, "x": 1}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ModeChange:
     """What `--chmod` does to a file's permission bits. `text` is as written, variables replaced."""
 

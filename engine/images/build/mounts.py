@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from engine.errors import InvalidInput
+from engine.frozen import frozen
 
 _ALIASES = {
     "src": "source",
@@ -27,7 +27,7 @@ _TRUTHS = frozenset({"readonly", "readwrite", "required"})
 SHARING = ("shared", "private", "locked")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MountOption:
     """One `--mount`: its type, and its words by their full names. A word that stood alone has the value "true"."""
 

@@ -6,10 +6,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from engine.errors import InvalidInput, Unsupported
+from engine.frozen import frozen
 from engine.images.build.context import Match, Tree, explained
 from engine.images.build.copy import Copier, CopyOptions
 from engine.images.build.rootfs import mounted
@@ -22,7 +22,7 @@ KINDS = ("image", "local", "tar", "oci", "docker")
 STANDARD_OUTPUT = "-"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Output:
     """A kind, and a path. `is_packed` false writes an OCI layout as a directory."""
 

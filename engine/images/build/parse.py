@@ -8,9 +8,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from engine.errors import InvalidInput, UmiakError
+from engine.frozen import frozen
 
 MAX_DOCKERFILE_BYTES = 4 << 20
 
@@ -20,7 +20,7 @@ _HEREDOC = re.compile(r"\d*<<(-?)(['\"]?)([A-Za-z_][\w.-]*)\2$")
 _TAKES_HEREDOC = frozenset({"RUN", "COPY", "ADD", "ONBUILD"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Place:
     """Where something is written: `file:line:column`."""
 
@@ -32,7 +32,7 @@ class Place:
         return f"{self.file}:{self.line}:{self.column}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Heredoc:
     """A here-document. `expand` is false where its name was quoted."""
 
@@ -41,7 +41,7 @@ class Heredoc:
     expand: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Statement:
     """One logical line: its keyword in capitals, its `--flag=value` words, the rest, and the here-documents it opened.
 

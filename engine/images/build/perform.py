@@ -7,10 +7,11 @@ import stat
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING
 
 from engine.errors import InvalidInput, NotFound, UmiakError
+from engine.frozen import frozen
 from engine.images.build import addtar
 from engine.images.build.cachedirs import CacheDirectories
 from engine.images.build.cancel import Cancellation
@@ -40,7 +41,7 @@ class BuildFailed(UmiakError):
         self.output = output
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tools:
     """What steps are carried out with. `directory` is that of workspaces; `epoch` the time that all made is dated to."""
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from engine.frozen import frozen
 from engine.images.build.cachedirs import CacheDirectories
 from engine.images.build.workspace import CACHE_NAME
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from engine.images.store import ImageStore
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Item:
     """Something that can go. `remove` tells whether it did."""
 

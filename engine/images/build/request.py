@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from engine.frozen import frozen
 from engine.images.build.cache import Session
 from engine.images.build.cancel import Cancellation
 from engine.images.build.outputs import Output
@@ -12,7 +13,7 @@ from engine.images.build.secrets import Secret
 from engine.types import StepOptions
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BuildRequest:
     """What to build. `dockerfile` is relative to `context` (default `Dockerfile`); `dockerfile_inline` is its text instead.
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from engine.errors import NotFound, UmiakError
+from engine.frozen import frozen
 from engine.images.build import agent
 from engine.images.build.cachedirs import CacheDirectories
 from engine.images.build.context import Match, Tree
@@ -33,7 +34,7 @@ OpenSource = Callable[[Source, Workspace, ExitStack], tuple[Tree, list[Match]]]
 LayersOf = Callable[[Source], list[str]]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Grants:
     """What the caller lets RUN steps use: secrets by ID, SSH agents by ID, and the directory of caches."""
 

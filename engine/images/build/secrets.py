@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from engine.errors import InvalidInput, NotFound
+from engine.frozen import frozen
 from engine.images.build.context import explained
 
 MAX_SECRET_BYTES = 500 << 10
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Secret:
     """A secret's value: a file, or a text that the caller has read already."""
 

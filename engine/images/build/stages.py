@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from engine.errors import InvalidInput, NotFound
+from engine.frozen import frozen
 from engine.images.build.instructions import Arg, From, Instruction, read
 from engine.images.build.parse import Statement
 
 MAX_STAGES = 100
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Stage:
     """One FROM and what follows it."""
 
@@ -26,7 +26,7 @@ class Stage:
         return self.from_.name or f"stage-{self.index}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dockerfile:
     """A whole Dockerfile. `global_args` stand above the first FROM and count only in FROM lines."""
 

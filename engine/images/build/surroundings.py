@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from engine.frozen import frozen
 from engine.images.build.bases import BaseImages
 from engine.images.build.cancel import Cancellation
 from engine.images.build.contexts import Contexts
@@ -14,7 +15,7 @@ INSECURE = "security.insecure"
 ENTITLEMENTS = (HOST_NETWORK, INSECURE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Surroundings:
     """Sources of files and images, and rules. `network` is that of RUN unless a RUN says otherwise.
 

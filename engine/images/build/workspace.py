@@ -10,8 +10,8 @@ import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
+from engine.frozen import frozen
 from engine.images.build.context import Tree
 from engine.images.leases import locked
 from engine.images.tree import remove_tree
@@ -26,7 +26,7 @@ MOUNT_POINTS = ("etc/hosts", "etc/hostname", "etc/resolv.conf", "etc", "dev", "p
 """What the engine mounts on in every container; files before the directory they are in."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Workspace:
     """`upper` receives what the step writes. `empty` is an empty directory to mount with. All of it lies in `path`."""
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.errors import InvalidInput
+from engine.frozen import frozen
 from engine.images.blobs import to_json
 from engine.images.config import MAX_JSON_BYTES
 from engine.images.reference import Reference
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.images.store import ImageStore, LayerRef
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Artefact:
     """A document, its media type, and the layers that its manifest lists."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from engine.errors import InvalidInput
+from engine.frozen import frozen
 from engine.images.reference import DEFAULT_REGISTRY
 from engine.images.registry.proxies import is_loopback
 from engine.images.registry.settings import Settings
@@ -13,7 +13,7 @@ from engine.images.registry.settings import Settings
 DOCKER_HUB_HOST = "registry-1.docker.io"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Endpoint:
     """One place to get images from. `registry` is the name that its login goes by; `prefix` comes before each repository."""
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
+
+from engine.frozen import frozen
 
 TransferState = Literal[
     "resolving",
@@ -24,7 +25,7 @@ TransferState = Literal[
 _INTERVAL_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Transfer:
     """The state of one layer (`id`: twelve digits of its digest). `done` and `total` are bytes; `message` is for people."""
 

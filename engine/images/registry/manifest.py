@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import InvalidInput, Unsupported
+from engine.frozen import frozen
 from engine.images.config import MAX_JSON_BYTES, host_architecture, parse_json
 from engine.images.reference import is_digest
 
@@ -40,7 +40,7 @@ _MAX_SIZE_BYTES = 1 << 50
 _DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7"}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Descriptor:
     """A blob or manifest that a manifest points to (OCI image-spec, descriptor.md)."""
 
@@ -49,7 +49,7 @@ class Descriptor:
     size_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Platform:
     """An operating system, an architecture and its variant, in Go's words: `linux/arm64/v8`."""
 
@@ -89,7 +89,7 @@ class Platform:
         return 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RemoteManifest:
     """A manifest or index as a registry served it. `digest` was computed from the bytes."""
 
@@ -103,7 +103,7 @@ class RemoteManifest:
         return self.media_type in INDEX_TYPES
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ImageManifest:
     """What an image consists of, checked."""
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from engine.errors import Denied, InvalidInput, NotFound, TimedOut, UmiakError, Unavailable, Unsupported
+from engine.frozen import frozen
 from engine.images.compression import Readable
 from engine.images.config import diff_ids, parse_json
 from engine.images.parallel import gather
@@ -39,7 +39,7 @@ OnCancel = Callable[[Callable[[], None]], None]
 _MAX_INDEX_DEPTH = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Found:
     """An image at a registry, its manifest read. It was chosen from `index` where its name points to one."""
 

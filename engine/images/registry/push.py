@@ -10,10 +10,10 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from engine.errors import InvalidInput, UmiakError
+from engine.frozen import frozen
 from engine.images.blobs import to_json
 from engine.images.compression import CHUNK_BYTES, Readable, decompressed, detect
 from engine.images.parallel import gather
@@ -34,7 +34,7 @@ _GZIP_LEVEL = 6
 _ZSTD_LEVEL = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Pushed:
     """What a push left at the registry: the manifest's digest, its size, and the names that it has there."""
 
@@ -43,7 +43,7 @@ class Pushed:
     references: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SentBlob:
     """A layer as it goes out."""
 

@@ -19,13 +19,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from engine.errors import InvalidInput
+from engine.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class HostSettings:
     """How to speak to one registry, and whom to ask in its place first."""
 
@@ -35,7 +36,7 @@ class HostSettings:
     ca: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """What holds for all registries, and for each by its name as it stands in references (`docker.io`, `host:port`)."""
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
 from engine.errors import Denied, InvalidInput
+from engine.frozen import frozen
 from engine.images.compression import Readable
 from engine.images.registry.failures import NO_REGISTRY_HINT, Broken, NotTls, Stalled, Unreachable
 from engine.images.registry.proxies import is_loopback, proxy_for
@@ -39,7 +39,7 @@ _ALIASES = {"registry-1.docker.io": "docker.io"}
 Body = bytes | Readable | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tls:
     """Whom to believe over HTTPS: the system's authorities, those of one file, or anybody."""
 

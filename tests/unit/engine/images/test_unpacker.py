@@ -63,9 +63,23 @@ def store(tmp_path: Path) -> Iterator[ImageStore]:
     made.close()
 
 
+def unpackers() -> list[str]:
+    """The command lines of this process's unpackers, ended ones that nobody has waited for among them."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            name, fields = status.read_text().split(" (", 1)[1].rsplit(") ", 1)
+            command = status.with_name("cmdline").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        is_ours = int(fields.split()[1]) == os.getpid()
+        if is_ours and ("unpacker.py" in command or (name.startswith("python") and not command)):
+            found.append(command or name)
+    return found
+
+
 def check_nothing_stayed(store: ImageStore) -> None:
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert unpackers() == []
     assert store.all() == []
     store.close()
     store.collect_garbage()
@@ -123,8 +137,7 @@ def test_an_interrupted_load_leaves_nothing(store: ImageStore, tmp_path: Path) -
 def test_a_block_that_is_left_early_ends_the_process(tmp_path: Path) -> None:
     with Unpacker(str(tmp_path), Limits()) as unpacker:
         unpacker.write(layer_tar("a")[:1024])
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert unpackers() == []
 
 
 def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
