@@ -135,6 +135,7 @@ def umiak(base: Path, tar: str) -> Contender:
     base.mkdir()
     directories = {"UMIAK_ROOT": str(base / "root"), "UMIAK_RUN": str(base / "run")}
     contender = Contender("umiak", [str(Path(sys.executable).with_name("umiak"))], {**os.environ, **directories})
+    contender.environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has been compiled
     contender.run("image", "import", tar, IMAGE, cwd=base)
     return contender
 

@@ -198,6 +198,7 @@ def umiak(base: Path, name: str = "umiak") -> Contender:
     """The umiak of this environment, with a root of its own."""
     command = str(Path(sys.executable).with_name("umiak"))
     environment = {**os.environ, "UMIAK_ROOT": str(base / name / "root"), "UMIAK_RUN": str(base / name / "run")}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # what is installed has been compiled
     return Contender(name, command, environment)
 
 
