@@ -80,6 +80,8 @@ def run(context: Context, args: Args) -> int:
 
 
 def _run(context: Context, args: Args, request: BuildRequest) -> int:
+    from engine.images.build.outputs import STANDARD_OUTPUT
+
     if progress := args.text("progress"):
         os.environ["COMPOSE_PROGRESS"] = "json" if progress == "rawjson" else progress
     quiet = args.flag("quiet")
@@ -88,7 +90,7 @@ def _run(context: Context, args: Args, request: BuildRequest) -> int:
     if iidfile := args.text("iidfile"):
         with open(iidfile, "w", encoding="ascii") as file:
             file.write(image.id)
-    if quiet:
+    if quiet and not any(output.destination == STANDARD_OUTPUT for output in request.outputs):
         print(image.id)
     return 0
 

@@ -42,7 +42,10 @@ LOAD = Command(
     "image load",
     "Load images from a docker-save tar or an OCI layout",
     words="[PATH]",
-    options=[Option("-i", "--input", metavar="PATH", help="The tar or folder; - is standard input")],
+    options=[
+        Option("-i", "--input", metavar="PATH", help="The tar or folder; default standard input"),
+        Option("-q", "--quiet", help="Show no progress"),
+    ],
 )
 IMPORT = Command(
     "image import",
@@ -106,14 +109,14 @@ def _bootstrap(engine: Engine, args: Args) -> None:
 def _load(engine: Engine, args: Args) -> None:
     from engine.images.archive import load
 
-    path = args.text("input") or (args.words[0] if args.words else "")
-    if not path:
-        raise InvalidInput("image load needs a path", hint="for example: umiak image load -i image.tar")
+    path = args.text("input") or (args.words[0] if args.words else "-")
+    if path == "-" and sys.stdin.isatty():
+        raise InvalidInput("an archive is not read from a terminal", hint="for example: umiak image load -i image.tar")
     progress = _Progress()
-    images = load(engine.images, path, progress=progress)
+    images = load(engine.images, path, progress=None if args.flag("quiet") else progress)
     progress.end()
     for image in images:
-        print(f"Loaded image: {', '.join(image.tags) or image.id}")
+        print(f"Loaded image: {', '.join(image.tags)}" if image.tags else f"Loaded image ID: {image.id}")
 
 
 def _import(engine: Engine, args: Args) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from engine.errors import InvalidInput
+from engine.errors import Denied, InvalidInput
 from engine.images.reference import DEFAULT_REGISTRY, Reference
 from engine.images.registry.auth import Authenticator
 from engine.images.registry.credentials import Credentials, CredentialStore
@@ -37,6 +37,9 @@ def login(
         repository = Repository(connection, place, "", auth=auth)
         repository.open()
         repository.check_login()
+    except Denied as error:
+        error.hint = "check the name and the password; some registries want an access token in its place"
+        raise
     finally:
         connection.close()
     return connection.credentials.put(name, found)
