@@ -148,10 +148,9 @@ def _key_values(empty: str | None) -> Transform:
             result = Map(place=node.place)
             for item, at in node.items_at():
                 key, separator, value = str(item).partition("=")
-                if empty is None and separator and key != key.rstrip():
-                    raise Unreadable(
-                        f'variable "{key}" is declared with a trailing space', f'write "{key.rstrip()}={value}"'
-                    )
+                if empty is None and key != key.rstrip():
+                    right = key.rstrip() + separator + value
+                    raise Unreadable(f'variable "{key}" is declared with a trailing space', f'write "{right}"')
                 result.pop(key, None)
                 result.put(key, value if separator else empty, (at, at))
             return result

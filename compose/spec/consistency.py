@@ -267,7 +267,7 @@ class Consistency:
     def _check_cycles(self) -> None:
         done: set[str] = set()
         for start in self._enabled:
-            chain = _cycle(start, self._services, done)
+            chain = _cycle(start, self._services, self._is_enabled, done)
             if chain:
                 message = f"dependency cycle detected: {' -> '.join(chain)}"
                 self._add(
@@ -279,8 +279,8 @@ class Consistency:
                 return
 
 
-def _cycle(start: str, services: Map, done: set[str]) -> list[str]:
-    """The services of a cycle reachable from `start`, first one repeated at the end; those without are added to `done`."""
+def _cycle(start: str, services: Map, enabled: frozenset[str], done: set[str]) -> list[str]:
+    """The enabled services of a cycle reachable from `start`, first one repeated at the end; those without are added to `done`."""
     chain: list[str] = []
     stack: list[Iterator[str]] = [iter([start])]
     while stack:
@@ -291,7 +291,7 @@ def _cycle(start: str, services: Map, done: set[str]) -> list[str]:
                 done.add(chain.pop())
         elif name in chain:
             return [*chain[chain.index(name) :], name]
-        elif name not in done and name in services:
+        elif name not in done and name in enabled:
             chain.append(name)
             stack.append(iter(services[name].get("depends_on") or ()))
     return []

@@ -296,10 +296,12 @@ class _Composer:
                 self._open.add(anchor)
             value = self._mapping(event, depth) if name == "MappingStartEvent" else self._sequence(event, depth)
             self._open.discard(anchor)
+        tag = event.tag
+        if tag in ("!reset", "!override"):
+            value = _Tagged(tag, value)
         if anchor:
             self._anchors[anchor] = value
-        tag = event.tag
-        return _Tagged(tag, value) if tag in ("!reset", "!override") else value
+        return value
 
     def _alias(self, event: Any, depth: int) -> Any:
         name = event.anchor
@@ -310,7 +312,7 @@ class _Composer:
                 "E003", f"unknown anchor {name!r}", event, "define it with '&' before the '*' that uses it"
             )
         value = self._anchors[name]
-        size, levels = self._measure(value)
+        size, levels = self._measure(value.value if isinstance(value, _Tagged) else value)
         self._nodes += size
         if self._nodes > MAX_NODES:
             raise self._fail("E006", f"aliases expand to more than {MAX_NODES} nodes", event)

@@ -47,7 +47,7 @@ class Loaded:
 
 def load(options: LoadOptions) -> Project:
     """The project that the options describe; raises a ComposeError, or several in a ComposeErrors."""
-    loaded = load_tree(options)
+    loaded = _read(options)
     active = enabled(loaded.services, loaded.found.profiles, options.services)
     errors = [*loaded.errors, *_inconsistencies(loaded, active, options)]
     tree, project = loaded.tree, None
@@ -63,7 +63,7 @@ def load(options: LoadOptions) -> Project:
 
 def load_checked(options: LoadOptions) -> tuple[Loaded, set[str]]:
     """The project's canonical tree, and the services that are enabled in it; all that profiles enable are consistent."""
-    loaded = load_tree(options)
+    loaded = _read(options)
     active = enabled(loaded.services, loaded.found.profiles, options.services)
     with _telling(loaded.warnings):
         raise_all(in_order([*loaded.errors, *_inconsistencies(loaded, active, options)]))
@@ -100,6 +100,14 @@ def _may_follow(error: ComposeError) -> Callable[[ComposeError], bool]:
 
 def load_tree(options: LoadOptions) -> Loaded:
     """The project's canonical tree: all files merged, paths absolute, defaults filled in."""
+    loaded = _read(options)
+    with _telling(loaded.warnings):
+        raise_all(in_order(loaded.errors))
+    return loaded
+
+
+def _read(options: LoadOptions) -> Loaded:
+    """The canonical tree of what is right in the files, with the errors of the rest."""
     found = discover(options)
     reader = Reader(interpolate=options.interpolate, resolve_paths=options.resolve_paths)
     with _telling(reader.warnings):

@@ -45,7 +45,7 @@ def _merge_maps(base: Map, over: Map, texts: Texts, path: Path) -> Map:
     for key, value in over.items():
         if value is RESET:
             result.pop(key, None)
-        elif key not in result or key in over.overrides or key.startswith("x-"):
+        elif key not in result or key in over.overrides:
             result.take(key, over)
         elif value is not None:
             result.take(key, over, merge(result[key], value, texts, (*path, key)))

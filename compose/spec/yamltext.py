@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from functools import cmp_to_key
@@ -31,6 +32,7 @@ _ESCAPES = {
     "\u2028": "\\L",
     "\u2029": "\\P",
 }
+_INFINITE = {math.inf: ".inf", -math.inf: "-.inf"}
 _BREAKS = frozenset("\n\r\x85\u2028\u2029")
 
 
@@ -83,7 +85,7 @@ def _inline(value: Any, indent: int) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
-        return format_float(value)
+        return format_float(value) if math.isfinite(value) else _INFINITE.get(value, ".nan")
     if isinstance(value, Timestamp):
         return str(value)
     if isinstance(value, str):

@@ -111,7 +111,7 @@ def test_every_short_syntax_has_its_long_form() -> None:
             {"logging": {"driver": "a", "options": {"x": "1", "y": "2"}}},
         ),
         ("{ulimits: {n: {soft: 1, hard: 2}}}", "{ulimits: {n: 3}}", {"ulimits": {"n": 3}}),
-        ("{x-a: {b: 1}}", "{x-a: {c: 2}}", {"x-a": {"c": 2}}),
+        ("{x-a: {b: 1}}", "{x-a: {c: 2}}", {"x-a": {"b": 1, "c": 2}}),
     ],
 )
 def test_merging(base: str, over: str, expected: dict[str, object]) -> None:

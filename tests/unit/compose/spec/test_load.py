@@ -646,3 +646,26 @@ def test_errors_of_several_files_are_told_together() -> None:
         ("b.yaml", "E012"),
         ("b.yaml", "E014"),
     ]
+
+
+def test_a_template_with_mistakes_is_refused_too() -> None:
+    Path("compose.yaml").write_text("services: [a]")
+    with pytest.raises(ComposeError, match="services must be a mapping"):
+        load_tree(LoadOptions(environment={}, interpolate=False))
+
+
+def test_a_circle_of_disabled_services_is_no_mistake() -> None:
+    text = "services: {a: {image: x, depends_on: {b: {condition: service_started, required: false}}}, %s}"
+    disabled = "b: {image: x, profiles: [p], depends_on: [c]}, c: {image: x, profiles: [p], depends_on: [b]}"
+    assert list(loaded(text % disabled).services) == ["a"]
+    assert [error.code for error in problems(text % disabled, profiles=("p",))] == ["E042"]
+
+
+def test_tags_work_through_aliases_and_own_keys_merge() -> None:
+    write(
+        a_yaml="x-a: {b: 1, c: 2}\nservices: {s: {image: i, labels: {a: 1}}}",
+        b_yaml="x-a: {b: 3}\nx-l: &l !override {b: 2}\nservices: {s: {labels: *l}}",
+    )
+    project = loaded(files=("a.yaml", "b.yaml"))
+    assert project.services["s"].labels == {"b": "2"}
+    assert project.extensions["x-a"] == {"b": 3, "c": 2}
