@@ -518,13 +518,16 @@ class Orchestrator:
         ]
 
     def replica(self, project: str, service: str, index: int | None = None) -> ContainerInfo:
-        """One running container of a service: the one with that number, or the first. Raise Conflict where none runs."""
+        """One running container of a service: the one with that number, or the first; where none of `up`'s runs, one of `run`'s.
+
+        Raise Conflict where none runs at all.
+        """
         running = [
             container
             for container in self.engine.containers({labels.PROJECT: project, labels.SERVICE: service})
-            if container.status.state in RUNNING and container.labels.get(labels.ONEOFF) != "True"
+            if container.status.state in RUNNING and (index is None or container.labels.get(labels.ONEOFF) != "True")
         ]
-        running.sort(key=lambda container: labels.number(container.labels))
+        running.sort(key=lambda one: (one.labels.get(labels.ONEOFF) == "True", labels.number(one.labels)))
         for container in running:
             if index in (None, labels.number(container.labels)):
                 return container

@@ -26,17 +26,28 @@ FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.y
 _SCRIPTS = {
     "bash": """\
 _umiak() {
-    local IFS=$'\\n'
-    COMPREPLY=($(umiak __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    local IFS=$' \\t\\n' line="${COMP_LINE:0:COMP_POINT}" found word
+    local -a words
+    read -ra words <<< "$line"
+    [[ "$line" == *[[:space:]] ]] && words+=("")
+    IFS=$'\\n'
+    COMPREPLY=($(umiak __complete "${words[@]:1}" 2>/dev/null))
+    # What stands before the last = or : is a word of its own to bash, and stays.
+    word="${words[-1]}"
+    found="${word%"${word##*[=:]}"}"
+    COMPREPLY=("${COMPREPLY[@]#"$found"}")
+    [[ "${COMPREPLY[0]}" == *[=:] ]] && compopt -o nospace
 }
 complete -o default -F _umiak umiak
+[[ "${BASH_ALIASES[docker-compose]-}" != *umiak* ]] || complete -o default -F _umiak docker-compose
 """,
     "zsh": """\
 #compdef umiak
 _umiak() {
     local -a found
     found=("${(@f)$(umiak __complete "${(@)words[2,$CURRENT]}" 2>/dev/null)}")
-    [[ -n "${found[1]}" ]] && compadd -- "${found[@]}" || _files
+    [[ -n "${found[1]}" ]] || { _files; return }
+    [[ "${found[1]}" == *[=:] ]] && compadd -S "" -- "${found[@]}" || compadd -- "${found[@]}"
 }
 compdef _umiak umiak
 """,
@@ -65,6 +76,8 @@ def run(_context: Context, args: Args) -> int:
 def complete(words: Sequence[str]) -> int:
     """Print what the last word may become, one a line."""
     *before, current = words or [""]
+    if before[:1] == ["compose"]:
+        del before[0]
     try:
         found = sorted({word for word in _candidates(before, current) if word.startswith(current)})
     except (UmiakError, OSError, ImportError):
@@ -78,16 +91,16 @@ def _candidates(before: Sequence[str], current: str) -> Iterator[str]:
     if wanted:
         yield from wanted.choices
     elif not rest:
-        yield from _option_names(GLOBAL) if current.startswith("-") else COMMANDS
+        yield from _option_names(GLOBAL, current) if current.startswith("-") else COMMANDS
     elif rest[0] == "image" or rest[0] not in COMMANDS:
         return
     else:
         command: Command = command_module(rest[0]).COMMAND
         _, words, wanted = _read(command, rest[1:])
         if wanted:
-            yield from wanted.choices
+            yield from services(options) if wanted.metavar == "SERVICE" else wanted.choices
         elif current.startswith("-"):
-            yield from _option_names(command)
+            yield from _option_names(command, current)
         elif rest[0] == "completion":
             yield from _SCRIPTS
         elif rest[0] == "container":
@@ -97,9 +110,13 @@ def _candidates(before: Sequence[str], current: str) -> Iterator[str]:
             yield from (f"{service}{ending}" for service in services(options))
 
 
-def _option_names(command: Command) -> Iterator[str]:
+def _option_names(command: Command, current: str) -> Iterator[str]:
+    """The long names, or, where `--name=` is written already, that with each value it may have."""
+    named = current.partition("=")[0] if "=" in current else None
     for option in command.options:
-        if not option.hidden:
+        if named in option.names:
+            yield from (f"{named}={choice}" for choice in option.choices)
+        elif named is None and not option.hidden:
             yield from (name for name in option.names if name.startswith("--"))
 
 

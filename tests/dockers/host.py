@@ -65,6 +65,7 @@ class DockerHost(Host):
             "exit_code": state["ExitCode"],
             "started_at": _seconds(state["StartedAt"]),
             "finished_at": _seconds(state["FinishedAt"]),
+            "oom_killed": state["OOMKilled"],
             "restart_count": inspected["RestartCount"],
             "health": health and _health(health),
         }

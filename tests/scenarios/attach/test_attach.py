@@ -28,6 +28,7 @@ def terminal(stack: Stack) -> Iterator[Opener]:
         one.close()
 
 
+@pytest.mark.umiak("Docker ends with 1 when the user detaches")
 def test_the_detach_keys_leave_the_container_running(stack: Stack, terminal: Opener) -> None:
     stack.up("shell")
     screen = terminal("attach", "shell")
@@ -45,6 +46,7 @@ def test_the_detach_keys_leave_the_container_running(stack: Stack, terminal: Ope
     stack.wait_until_state("shell", "exited")
 
 
+@pytest.mark.umiak("Docker ends with 1 when the user detaches")
 def test_other_detach_keys_can_be_chosen(stack: Stack, terminal: Opener) -> None:
     stack.up("shell")
     screen = terminal("attach", "--detach-keys", "ctrl-a,x", "shell")
@@ -57,12 +59,14 @@ def test_other_detach_keys_can_be_chosen(stack: Stack, terminal: Opener) -> None
     assert "ctrl" in stack.umiak("attach", "--detach-keys", "ctrl-", "shell", exit_code=1).stderr
 
 
+@pytest.mark.umiak("Docker shows nothing of it when the input is a pipe")
 def test_input_reaches_the_container_and_its_exit_code_comes_back(stack: Stack) -> None:
     stack.up("lines")
     done = stack.umiak("attach", "lines", stdin="one\nend\n", exit_code=4)
     assert done.stdout == "got one\ngot end\n"
 
 
+@pytest.mark.umiak("Docker ends with 130, not with the container's code")
 def test_signals_are_passed_on(stack: Stack) -> None:
     stack.up("polite")
     stack.wait_for_output("polite", "waiting")

@@ -8,6 +8,8 @@ import pytest
 
 from tests.stack import Stack
 
+pytestmark = pytest.mark.umiak("Docker says what is wrong, but not in which line")
+
 CASES = {
     "invalid-yaml": ("services:\n  web:\n    image: [busybox\n", r"compose\.yaml:\d+:\d+"),
     "duplicate-key": ("services:\n  web:\n    image: busybox\n    image: debian\n", r"compose\.yaml:4:5"),

@@ -5,8 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests import leaks
 from tests.stack import Stack
+
+pytestmark = pytest.mark.umiak("dockerd does it, without depends_on")
 
 
 def power_cut(stack: Stack) -> None:

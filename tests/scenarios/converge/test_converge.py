@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.stack import Stack
 
 ALL = {"db", "web", "beside", "taker"}
@@ -38,6 +40,7 @@ def test_a_change_takes_along_those_that_share_what_changed(stack: Stack) -> Non
     stack.umiak("plan")
 
 
+@pytest.mark.umiak("Docker leaves what shares a recreated container's namespaces as it is")
 def test_options_decide_what_is_recreated(stack: Stack) -> None:
     stack.up()
     for options, wanted in (
@@ -81,6 +84,7 @@ def test_a_changed_network_is_made_anew_and_a_changed_volume_only_where_asked(st
     assert stack.sh("db", "ls /data; cat /anonymous/note") == "kept"
 
 
+@pytest.mark.umiak("Docker says it in other words, and umiak makes the networks here")
 def test_what_is_external_must_exist_and_stays(stack: Stack) -> None:
     stack.replace("back: {}", "back: {external: true, name: outer}")
     stack.replace("data: {}", "data: {external: true, name: store}")
@@ -99,6 +103,7 @@ def test_what_is_external_must_exist_and_stays(stack: Stack) -> None:
     stack.host.umiak("volume", "rm", "store")
 
 
+@pytest.mark.umiak("Docker leaves what only carries the project's label")
 def test_down_finds_all_of_a_project_by_its_name_alone(stack: Stack) -> None:
     stack.replace("  web:\n", "  web:\n    deploy: {replicas: 2}\n")
     stack.umiak("--profile", "tools", "up", "-d")

@@ -8,8 +8,12 @@ import subprocess
 import tarfile
 from pathlib import Path
 
+import pytest
+
 from tests.images import busybox_rootfs_tar
 from tests.stack import Host, StackMaker
+
+pytestmark = pytest.mark.umiak("it fills umiak's root")
 
 MIB = 1 << 20
 

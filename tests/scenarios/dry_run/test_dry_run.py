@@ -10,6 +10,8 @@ import pytest
 
 from tests.stack import Stack
 
+pytestmark = pytest.mark.umiak("Docker prints the progress of a dry run, umiak the plan")
+
 COMMANDS = [
     "up -d",
     "up -d --force-recreate --build",

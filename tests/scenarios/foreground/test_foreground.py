@@ -10,6 +10,7 @@ import pytest
 from tests.stack import Stack, wait_for
 
 
+@pytest.mark.umiak("Docker does not show what containers write while they stop")
 def test_ctrl_c_stops_the_stack_gracefully(stack: Stack) -> None:
     child = stack.start("up")
     wait_for(lambda: set(stack.states().values()) == {"running"} and len(stack.states()) == 2, "both to run")
@@ -24,6 +25,7 @@ def test_ctrl_c_stops_the_stack_gracefully(stack: Stack) -> None:
     assert "stopping politely" in output
 
 
+@pytest.mark.umiak("it waits for files of umiak")
 @pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.1, 0.2])
 def test_ctrl_c_while_the_stack_comes_up_leaves_nothing_running(stack: Stack, delay_s: float) -> None:
     child = stack.start("up")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.stack import Stack, wait_for
 
 
@@ -11,6 +13,7 @@ def test_wait_returns_when_the_service_is_healthy(stack: Stack) -> None:
     assert stack.container("web")["Health"] == "healthy"
 
 
+@pytest.mark.umiak("Docker probes once in an interval")
 def test_probes_are_frequent_while_a_container_starts(stack: Stack) -> None:
     stack.replace("interval: 200ms", "interval: 30s")
     stack.up("--wait", timeout_s=10)
@@ -29,6 +32,7 @@ def test_a_service_that_stops_working_turns_unhealthy_and_comes_back(stack: Stac
     wait_for(lambda: stack.status("web")["health"]["state"] == "healthy", "healthy again")
 
 
+@pytest.mark.umiak("Docker does not show the probe")
 def test_wait_fails_with_the_last_probe_when_a_service_is_unhealthy(stack: Stack) -> None:
     stack.replace("touch /tmp/works; ", "")
     stack.replace("start_period: 5s", "start_period: 0s")

@@ -20,6 +20,7 @@ def notes(stack: Stack) -> Iterator[Path]:
     (directory / "fail").unlink(missing_ok=True)  # else the stack could not be taken down
 
 
+@pytest.mark.umiak("Docker's restart calls no pre_stop hook")
 def test_they_run_with_each_start_and_each_stop(stack: Stack, notes: Path) -> None:
     stack.up()
     assert (notes / "after").read_text().splitlines() == [START], "a dependent starts after the hook"
@@ -39,6 +40,7 @@ def test_they_are_operations_of_the_plan(stack: Stack, notes: Path) -> None:
     assert stack.umiak("plan").stdout.strip().count("RunHook") == 0
 
 
+@pytest.mark.umiak("Docker does not show the output of a hook")
 def test_a_hook_that_fails_fails_the_command_and_shows_its_output(stack: Stack, notes: Path) -> None:
     (notes / "fail").touch()
     failed = stack.up(exit_code=1)

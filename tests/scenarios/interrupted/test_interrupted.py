@@ -10,6 +10,8 @@ import pytest
 from tests.stack import UMIAK, Stack, wait_for
 from tests.terminal import Terminal
 
+pytestmark = pytest.mark.umiak("Docker ends with 130 at SIGTERM, dies of SIGHUP, and waits for health meanwhile")
+
 Opener = Callable[..., Terminal]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 

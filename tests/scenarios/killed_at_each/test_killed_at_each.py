@@ -7,7 +7,11 @@ import os
 import signal
 from itertools import count
 
+import pytest
+
 from tests.stack import Stack
+
+pytestmark = pytest.mark.umiak("it looks at umiak's operations")
 
 DONE = {"created", "started", "stopped", "removed", "prepared", "recreated", "healthy"}
 """The states in which an operation's last event tells that it is done."""

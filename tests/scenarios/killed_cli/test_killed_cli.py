@@ -11,6 +11,8 @@ import pytest
 
 from tests.stack import Stack, wait_for
 
+pytestmark = pytest.mark.umiak("it looks at umiak's operations")
+
 DELAYS_MS = [20, 60, 90, 120, 150, 180, 220, 280, 350, 500]
 
 

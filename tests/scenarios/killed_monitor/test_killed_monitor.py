@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.stack import Stack, wait_for
+
+pytestmark = pytest.mark.umiak("it kills a monitor")
 
 
 def test_a_container_outlives_its_monitor_and_gets_a_new_one(stack: Stack) -> None:

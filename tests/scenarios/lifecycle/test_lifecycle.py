@@ -7,6 +7,8 @@ import os
 import subprocess
 from typing import Any
 
+import pytest
+
 from tests.stack import Stack
 
 PROJECT = "lifecycle"
@@ -18,6 +20,7 @@ def events(stack: Stack, *words: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in printed.splitlines()]
 
 
+@pytest.mark.umiak("Docker refuses to pause what is paused")
 def test_what_is_paused_stands_still_until_it_is_let_go_on(stack: Stack) -> None:
     stack.up("ticks")
     stack.umiak("pause")
@@ -57,6 +60,7 @@ def test_wait_ends_with_the_exit_code(stack: Stack) -> None:
     assert stack.containers() == {}
 
 
+@pytest.mark.umiak("Docker's events --until ends with an error")
 def test_events_are_on_record_in_dockers_words(stack: Stack) -> None:
     stack.up("five")
     stack.exec("five", "touch", "/go")
@@ -76,6 +80,7 @@ def test_events_are_on_record_in_dockers_words(stack: Stack) -> None:
     assert events(stack, "ticks") == [one for one in found if one["service"] == "ticks"]
 
 
+@pytest.mark.umiak("Docker's rm without -f and a terminal removes nothing, and tells nobody")
 def test_rm_removes_what_does_not_run_and_with_stop_the_rest(stack: Stack) -> None:
     stack.up()
     stack.exec("five", "touch", "/go")
@@ -126,7 +131,7 @@ def test_containers_of_services_no_longer_in_the_file_can_be_left_out(stack: Sta
     stack.up("ticks")
     stack.replace("  ticks:\n", "  renamed:\n")
     assert stack.umiak("ps", "--services").stdout == "ticks\n"
-    assert stack.umiak("ps", "--services", "--orphans=false").stdout == ""
+    assert stack.umiak("ps", "--services", "--orphans=false").stdout.split() == []
     stack.env["COMPOSE_IGNORE_ORPHANS"] = "1"
     assert "orphan" not in stack.up("five").stderr
     del stack.env["COMPOSE_IGNORE_ORPHANS"]

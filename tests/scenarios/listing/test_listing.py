@@ -71,8 +71,8 @@ def test_ls_lists_projects_with_their_states(running: Stack) -> None:
     }
     assert printed(running, "ls", "-q", "--filter", "name=list") == ["listing"]
     running.umiak("stop", "-t", "0")
-    assert printed(running, "ls", "-q") == []
-    assert printed(running, "ls", "-aq") == ["listing"]
+    assert "listing" not in printed(running, "ls", "-q")
+    assert "listing" in printed(running, "ls", "-aq")
 
 
 def test_images_and_volumes_list_what_the_project_uses(running: Stack) -> None:
@@ -82,13 +82,17 @@ def test_images_and_volumes_list_what_the_project_uses(running: Stack) -> None:
     assert images[0]["Size"] > 0
     [only] = printed(running, "images", "-q")
     assert images[0]["ID"] == f"sha256:{only}"
-    assert printed(running, "images", "job", "--format", "{{.ContainerName}}") == ["listing-job-1"]
 
     assert printed(running, "volumes", "-q") == ["listing_data"]
     assert printed(running, "volumes", "-q", "job") == []
     [volume] = json_values(running.umiak("volumes", "--format", "json").stdout)
     assert (volume["Driver"], volume["Name"], volume["Scope"]) == ("local", "listing_data", "local")
     assert printed(running, "volumes", "--format", "{{.Name}} {{.Driver}}") == ["listing_data local"]
+
+
+@pytest.mark.umiak("Docker knows table and json alone")
+def test_images_takes_templates(running: Stack) -> None:
+    assert printed(running, "images", "job", "--format", "{{.ContainerName}}") == ["listing-job-1"]
 
 
 def test_port_tells_where_each_replica_is_published(running: Stack) -> None:
@@ -102,7 +106,7 @@ def test_port_tells_where_each_replica_is_published(running: Stack) -> None:
     assert shown == [f"127.0.0.1:{port}" for port in published]
     assert len(set(shown)) == 2
     assert printed(running, "port", "--protocol", "udp", "web", "53")[0].startswith("127.0.0.1:")
-    assert "published" in running.umiak("port", "web", "81", exit_code=1).stderr
+    assert "no port 81/tcp" in running.umiak("port", "web", "81", exit_code=1).stderr
     assert "not running" in running.umiak("port", "job", "80", exit_code=1).stderr
 
 
@@ -117,7 +121,7 @@ def test_top_shows_the_processes_as_this_host_sees_them(running: Stack) -> None:
 
 def test_stats_show_once_what_containers_use(running: Stack) -> None:
     records = json_values(running.umiak("stats", "--no-stream", "--format", "json").stdout)
-    assert [one["Name"] for one in records] == ["listing-web-1", "listing-web-2"]
+    assert sorted(one["Name"] for one in records) == ["listing-web-1", "listing-web-2"]
     assert set(records[0]) == {
         "BlockIO",
         "CPUPerc",
@@ -132,5 +136,5 @@ def test_stats_show_once_what_containers_use(running: Stack) -> None:
     assert records[0]["PIDs"] == "1"
     assert records[0]["CPUPerc"].endswith("%")
     template = printed(running, "stats", "--no-stream", "--format", "{{.Name}} {{.PIDs}}", "web")
-    assert template == ["listing-web-1 1", "listing-web-2 1"]
+    assert sorted(template) == ["listing-web-1 1", "listing-web-2 1"]
     assert len(printed(running, "stats", "--no-stream", "-a")) == 4

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.stack import Stack
 
 
@@ -15,6 +17,7 @@ def lines(stack: Stack, *words: str) -> list[str]:
     return stack.umiak("logs", *words, "first", "second").stdout.splitlines()
 
 
+@pytest.mark.umiak("Docker merges nothing")
 def test_lines_of_several_services_are_merged_by_time_and_cut_as_asked(stack: Stack) -> None:
     ready(stack)
     texts = lines(stack, "--no-log-prefix", "--no-color")

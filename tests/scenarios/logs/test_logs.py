@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.stack import Stack, wait_for
 
 
+@pytest.mark.umiak("Docker Compose drops a last line that has no end")
 def test_both_streams_are_kept_to_the_last_byte(stack: Stack) -> None:
     stack.up()
     stack.wait_until_state("both", "exited")
@@ -23,6 +26,7 @@ def test_lines_come_in_order_and_tail_gives_the_last(stack: Stack) -> None:
     assert re.findall(r"number (\d+)", stack.umiak("logs", "--tail", "3", "counter").stdout) == ["498", "499", "500"]
 
 
+@pytest.mark.umiak("Docker goes on following")
 def test_following_ends_when_the_containers_have_ended(stack: Stack) -> None:
     stack.write("services: {one: {image: busybox, command: [sh, -c, 'sleep 0.5; echo at last']}}\n")
     stack.up()

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from tests.stack import Stack
+
+pytestmark = pytest.mark.umiak("Docker runs one-shots again with each up")
 
 
 def runs(stack: Stack) -> Counter[str]:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import socket
 
+import pytest
+
 from tests.stack import Stack
+
+pytestmark = pytest.mark.umiak("Docker does not name who holds a port")
 
 
 def test_the_process_that_holds_a_port_is_named(stack: Stack) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.stack import Stack
+
+pytestmark = pytest.mark.umiak("v5 has it")
 
 RUNNING = {"pre_start-web-1": "running", "pre_start-web-2": "running"}
 

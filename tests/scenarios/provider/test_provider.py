@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.stack import Stack
+
+pytestmark = pytest.mark.umiak("rawsetenv came with v5")
 
 UP = "compose --project-name=provider up --size=small --zone=a --zone=b cloud"
 ASK = "echo $CLOUD_URL $CLOUD_COLOUR $RAW"

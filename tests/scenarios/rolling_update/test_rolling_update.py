@@ -11,6 +11,8 @@ import pytest
 
 from tests.stack import Stack, json_values, wait_for
 
+pytestmark = pytest.mark.umiak("Docker Compose does not act on update_config")
+
 
 def pages(stack: Stack) -> set[str]:
     """What the replicas serve."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 from tests.needs import is_there
 from tests.scenarios.runtimes import document
 from tests.scenarios.runtimes.properties import PROPERTIES, script
 from tests.stack import Stack
+
+pytestmark = pytest.mark.umiak("it compares umiak's runtime with others")
 
 NAMESPACES = ("pid", "net", "ipc", "uts", "mnt", "cgroup", "user")
 

@@ -9,6 +9,8 @@ import pytest
 
 from tests.stack import Stack
 
+pytestmark = pytest.mark.umiak("Docker ignores owner and mode, and knows files alone with read_only")
+
 SEEN = "stat -c '%n %u:%g %a' /run/secrets/* /etc/app/settings.ini; cat /run/secrets/* /etc/app/settings.ini"
 
 

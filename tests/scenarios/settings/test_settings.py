@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import time
 
+import pytest
+
 from tests.stack import Stack, json_values
 
 
@@ -47,6 +49,7 @@ def test_ps_carries_dockers_labels(stack: Stack) -> None:
     assert "org.example.team=blue" in labels
 
 
+@pytest.mark.umiak("it is another program's version")
 def test_version_is_printed(stack: Stack) -> None:
     assert "0.1.0" in stack.umiak("version").stdout
 

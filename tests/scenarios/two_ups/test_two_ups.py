@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.stack import Stack, StackMaker
+
+pytestmark = pytest.mark.umiak("two of Docker Compose at once disturb each other")
 
 
 def test_two_ups_of_one_project_end_with_one_container_a_service(stack: Stack) -> None:

@@ -14,6 +14,8 @@ import pytest
 
 from tests.stack import UMIAK, Host, Stack, StackMaker, wait_for
 
+pytestmark = pytest.mark.umiak("there is one for umiak alone")
+
 WARM = {"UMIAK_WORKER": "1"}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,8 @@ def test_commands_and_options_come_from_their_tables(capfd: pytest.CaptureFixtur
     assert completed(capfd, "--prof") == ["--profile"]
     assert completed(capfd, "up", "--no-dep") == ["--no-deps"]
     assert completed(capfd, "--progress", "p") == ["plain"]
+    assert completed(capfd, "--progress=p") == ["--progress=plain"]
+    assert completed(capfd, "compose", "unp") == ["unpause"]
     assert completed(capfd, "-p", "name", "unp") == ["unpause"]
     assert completed(capfd, "completion", "") == ["bash", "fish", "zsh"]
 
@@ -53,6 +58,7 @@ def test_services_come_from_the_nearest_file_or_the_one_given(
     assert completed(capfd, "up", "-d", "") == ["data-base", "web", "worker"]
     assert completed(capfd, "logs", "w") == ["web", "worker"]
     assert completed(capfd, "scale", "wo") == ["worker="]
+    assert completed(capfd, "up", "--exit-code-from", "we") == ["web"]
     assert completed(capfd, "cp", "web") == ["web:"]
     (tmp_path / "other.yaml").write_text("services:\n    other:\n        image: a\n")
     assert completed(capfd, "-f", str(tmp_path / "other.yaml"), "stop", "") == ["other"]
@@ -75,3 +81,33 @@ def test_nothing_ends_in_an_error(capfd: pytest.CaptureFixture[str], tmp_path: P
 def test_each_shell_has_a_script(shell: str, capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["completion", shell]) == 0
     assert "umiak __complete" in capfd.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["umiak", "docker-compose"])
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("logs w", ["web", "worker"]),
+        ("up --exit-code-from ", ["data-base", "web", "worker"]),
+        ("--progress=pl", ["plain"]),
+        ("cp we", ["web:"]),
+        ("restart no-such", []),
+    ],
+)
+def test_bash_completes_with_it(
+    name: str, line: str, words: list[str], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    main(["completion", "bash"])
+    script = capfd.readouterr().out
+    umiak = f'umiak() {{ {sys.executable} -c "import sys; from compose.cli.main import main; sys.exit(main())" "$@"; }}'
+    tab = f'COMP_LINE="{name} {line}" COMP_POINT=${{#COMP_LINE}}; compopt() {{ :; }}; _umiak; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    registered = f"complete -p {name} >&2"
+    program = "\n".join(["alias docker-compose=umiak", umiak, script, registered, tab.replace("; ", "\n")])
+    done = subprocess.run(
+        ["bash", "--norc", "-c", program],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
+        capture_output=True,
+        text=True,
+    )
+    assert f"-F _umiak {name}" in done.stderr
+    assert done.stdout.split() == words
