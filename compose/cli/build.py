@@ -47,7 +47,9 @@ def run(context: Context, args: Args) -> int:
         services = _with_dependencies(desired, args.words) if args.flag("with-dependencies") else args.words
         if args.flag("print"):
             return _print(desired, services)
-        _warn_of_attestations(args)
+        from compose.cli.build_image import warn_of_attestations
+
+        warn_of_attestations(args)
         if args.flag("check"):
             return _check(desired, services)
         plan = orchestrator.build(desired, services)
@@ -74,12 +76,6 @@ def _print(desired: Desired, services: Sequence[str]) -> int:
     chosen = [s for name, s in desired.services.items() if not services or name in services]
     print(bake_file([service.build for service in chosen if service.build]))
     return 0
-
-
-def _warn_of_attestations(args: Args) -> None:
-    for key in ("provenance", "sbom"):
-        if (args.text(key) or "false").lower() not in ("false", "0"):
-            warn(f"--{key} is not acted on: images have no attestations")
 
 
 def _check(desired: Desired, services: Sequence[str]) -> int:

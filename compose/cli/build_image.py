@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -11,10 +12,13 @@ from typing import TYPE_CHECKING
 
 from compose.cli import signals
 from compose.cli.context import Context
+from compose.cli.errors import warn
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput, UmiakError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from compose.cli.view.base import View
     from engine.facade import Engine
     from engine.images.build.events import BuildEvent
@@ -64,10 +68,16 @@ COMMAND = Command(
             many=True,
             help="Where to: DIR, or type=local|tar|oci|docker,dest=PATH; repeatable",
         ),
+        Option("--push", help="Push the image to the registries of its names, like --output type=registry"),
+        Option("--load", help="Keep the image here, like --output type=image; the default"),
+        Option("--metadata-file", metavar="FILE", help="Write the image's ID, digest and names to a file, as JSON"),
         Option("--iidfile", metavar="FILE", help="Write the image's ID to a file"),
         Option("--check", help="Check the Dockerfile, and build nothing"),
         Option("--progress", metavar="TYPE", help="auto, tty, plain, json or quiet"),
         Option("-q", "--quiet", help="Print the image's ID only"),
+        Option("--builder", metavar="NAME", help="Accepted, and changes nothing: there is one builder"),
+        Option("--provenance", metavar="VALUE", help="Accepted with a warning: images have no attestations"),
+        Option("--sbom", metavar="VALUE", help="Accepted with a warning: images have no attestations"),
     ],
 )
 
@@ -84,15 +94,53 @@ def _run(context: Context, args: Args, request: BuildRequest) -> int:
 
     if progress := args.text("progress"):
         os.environ["COMPOSE_PROGRESS"] = "json" if progress == "rawjson" else progress
+    warn_of_attestations(args)
     quiet = args.flag("quiet")
     with context.view("image build", quiet=quiet) as view, context.engine(warm=True) as engine:
         image = _build(engine, request, view)
+        if _is_pushed(args, request):
+            _push(engine, request.tags, view)
+        if path := args.text("metadata-file"):
+            _write_metadata(engine, image, request, path)
     if iidfile := args.text("iidfile"):
         with open(iidfile, "w", encoding="ascii") as file:
             file.write(image.id)
     if quiet and not any(output.destination == STANDARD_OUTPUT for output in request.outputs):
         print(image.id)
     return 0
+
+
+def _is_pushed(args: Args, request: BuildRequest) -> bool:
+    return args.flag("push") or any(output.is_pushed for output in request.outputs)
+
+
+def _push(engine: Engine, tags: Sequence[str], view: View) -> None:
+    from engine.events import Event
+
+    for tag in tags:
+        view.sink(Event("push", "pushing", tag))
+        engine.push(tag)
+        view.sink(Event("push", "pushed", tag))
+
+
+def _write_metadata(engine: Engine, image: Image, request: BuildRequest, path: str) -> None:
+    """What buildx writes, as far as an image without attestations has it."""
+    from engine.images.reference import Reference
+
+    document = {
+        "containerimage.config.digest": image.id,
+        "containerimage.digest": engine.images.manifest(image.id).digest,
+        "image.name": ",".join(str(Reference.parse(tag)) for tag in request.tags),
+    }
+    with open(path, "w", encoding="utf-8") as file:
+        json.dump(document, file, indent=2)
+
+
+def warn_of_attestations(args: Args) -> None:
+    """Say that what `--provenance` and `--sbom` ask for is not made."""
+    for key in ("provenance", "sbom"):
+        if (args.text(key) or "false").lower() not in ("false", "0"):
+            warn(f"--{key} is not acted on: images have no attestations")
 
 
 def show_findings(request: BuildRequest) -> int:
@@ -143,7 +191,7 @@ def _build(engine: Engine, request: BuildRequest, view: View) -> Image:
 
 
 def _request(args: Args, scratch: str) -> BuildRequest:
-    from engine.images.build.outputs import read_output
+    from engine.images.build.outputs import Output, read_output
     from engine.images.build.request import BuildRequest
     from engine.images.build.secrets import read_option
     from engine.images.reference import Reference
@@ -160,15 +208,17 @@ def _request(args: Args, scratch: str) -> BuildRequest:
         dockerfile, inline = None, sys.stdin.read()
     elif dockerfile is not None:
         dockerfile = os.path.abspath(dockerfile)
-    for tag in args.many("tag"):
-        Reference.parse(tag)
-    return BuildRequest(
+    outputs = tuple(map(read_output, args.many("output")))
+    tags = tuple(dict.fromkeys([*args.many("tag"), *(name for output in outputs for name in output.names)]))
+    if args.flag("load") or (args.flag("push") and outputs):
+        outputs = (*outputs, Output("image"))
+    request = BuildRequest(
         context=directory,
         dockerfile=dockerfile,
         dockerfile_inline=inline,
         args=dict(argument(text) for text in args.many("build-arg")),
         labels={key: value or "" for key, value in (_pair(text, "label") for text in args.many("label"))},
-        tags=tuple(args.many("tag")),
+        tags=tags,
         target=args.text("target"),
         no_cache=args.flag("no-cache"),
         no_cache_filter=_listed(args.many("no-cache-filter")),
@@ -181,8 +231,13 @@ def _request(args: Args, scratch: str) -> BuildRequest:
         options=_step_options(args),
         cache_from=args.many("cache-from"),
         cache_to=args.many("cache-to"),
-        outputs=tuple(map(read_output, args.many("output"))),
+        outputs=outputs,
     )
+    for tag in tags:
+        Reference.parse(tag)
+    if _is_pushed(args, request) and not tags:
+        raise InvalidInput("an image without a name cannot be pushed", hint="give it one: --tag registry/name:tag")
+    return request
 
 
 def _standard_input(scratch: str, context: str) -> str | None:

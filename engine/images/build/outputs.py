@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
-from engine.errors import InvalidInput, Unsupported
+from engine.errors import InvalidInput
 from engine.frozen import frozen
 from engine.images.build.context import Match, Tree, explained
 from engine.images.build.copy import Copier, CopyOptions
@@ -24,11 +24,15 @@ STANDARD_OUTPUT = "-"
 
 @frozen
 class Output:
-    """A kind, and a path. `is_packed` false writes an OCI layout as a directory."""
+    """A kind, and a path. `is_packed` false writes a layout as a directory. Of an image that stays: its further names, and
+    whether the caller is to push it.
+    """
 
     kind: str
     destination: str = ""
     is_packed: bool = True
+    names: tuple[str, ...] = ()
+    is_pushed: bool = False
 
     @property
     def is_image(self) -> bool:
@@ -40,12 +44,14 @@ def read_output(text: str) -> Output:
     """Read `--output`: `type=…,dest=…`, or a path alone, which is a directory ("-": a tar to standard output)."""
     if "=" not in text:
         return Output("tar", text) if text == STANDARD_OUTPUT else Output("local", os.path.abspath(text))
-    words = dict(word.partition("=")[::2] for word in text.split(","))
+    words = _words(text)
     kind = words.get("type", "")
-    if kind == "registry" or words.get("push") == "true":
-        raise Unsupported(f'the output "{text}" is not supported', hint="build with a tag, then `umiak image push` it")
+    is_pushed = kind == "registry" or words.get("push") == "true"
+    kind = "image" if kind == "registry" else kind
+    if is_pushed and kind != "image":
+        raise InvalidInput(f'the output "{text}" cannot be pushed', hint="use type=registry, or type=image,push=true")
     if kind not in KINDS:
-        raise InvalidInput(f'cannot read "{text}" as an output', hint=f"type is one of {', '.join(KINDS)}")
+        raise InvalidInput(f'cannot read "{text}" as an output', hint=f"type is one of registry, {', '.join(KINDS)}")
     destination = words.get("dest") or words.get("destination") or ""
     if not destination and kind in ("tar", "oci"):
         destination = STANDARD_OUTPUT
@@ -53,7 +59,16 @@ def read_output(text: str) -> Output:
         raise InvalidInput(f'the output "{text}" has no destination', hint=f"write type={kind},dest=path")
     if destination not in ("", STANDARD_OUTPUT):
         destination = os.path.abspath(destination)
-    return Output(kind, destination, words.get("tar", "true") != "false")
+    names = tuple(filter(None, words.get("name", "").split(",")))
+    return Output(kind, destination, words.get("tar", "true") != "false", names, is_pushed)
+
+
+def _words(text: str) -> dict[str, str]:
+    """The `key=value` words between commas. A value that holds commas is put into double quotes, as in CSV."""
+    import csv
+
+    [row] = csv.reader([text])
+    return dict(word.partition("=")[::2] for word in row)
 
 
 def write_files(output: Output, layer_dirs: Sequence[str], scratch: str) -> None:

@@ -74,6 +74,21 @@ def test_what_one_machine_builds_and_pushes_another_pulls_and_runs(stack: Stack,
 
 
 @needs_registry
+def test_a_build_pushes_what_it_made_and_writes_down_its_digest(stack: Stack, registry: str) -> None:
+    name, other = f"{registry}/images/c:1", f"{registry}/images/d:1"
+    metadata = stack.directory / "metadata.json"
+    words = ["--push", "--metadata-file", str(metadata), "-o", f'type=registry,"name={other}"']
+    stack.umiak("image", "build", "-t", name, *words, "-", stdin="FROM busybox\nENV A=b")
+    written = json.loads(metadata.read_text())
+    for pushed in (name, other):
+        remote = json.loads(stack.umiak("image", "inspect", "--remote", pushed).stdout)[0]
+        assert remote["Digest"] == told(stack, pushed, "{{index .RepoDigests 0}}").rpartition("@")[2]
+        assert remote["Id"] == written["containerimage.config.digest"]
+    assert written["image.name"] == f"{name},{other}"
+    assert "give it one" in stack.umiak("image", "build", "--push", "-", stdin="FROM busybox", exit_code=1).stderr
+
+
+@needs_registry
 def test_what_no_registry_has_is_built(stack: Stack, registry: str) -> None:
     stack.env["REGISTRY"] = registry
     printed = stack.up().stderr
