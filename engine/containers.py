@@ -627,6 +627,21 @@ class Containers:
         if self._state.execute("DELETE FROM containers WHERE id = ?", (container_id,)) and row:
             self.note("destroy", row)
 
+    def remove_strays(self) -> list[str]:
+        """End and remove what is left of containers that the database does not know, since it was lost; return their IDs."""
+        # Not those in the run directory alone: another root's containers may have theirs there.
+        found = _names_in(self._paths.container(""))
+        strays = set(found) - {row["id"] for row in self._state.rows("SELECT id FROM containers")}
+        for container_id in strays:
+            with self._operation(container_id):
+                observed = liveness.observe(
+                    self._paths.container_run(container_id), self._paths.container(container_id)
+                )
+                liveness.end_unreachable_monitor(observed, container_id)
+                liveness.kill_init(observed)
+                self._erase(container_id, volumes=False)
+        return sorted(strays)
+
     def _volume_uses(self, container_id: str) -> list[sqlite3.Row]:
         return self._state.rows("SELECT volume_name FROM volume_uses WHERE container_id = ?", (container_id,))
 
@@ -637,6 +652,13 @@ class Containers:
                     self._volumes.remove(name)
             except (NotFound, Conflict):
                 continue  # removed by someone else, or carried over to another container
+
+
+def _names_in(directory: str) -> list[str]:
+    try:
+        return os.listdir(directory)
+    except FileNotFoundError:
+        return []
 
 
 def _look(run: str, directory: str) -> dict[str, Any]:

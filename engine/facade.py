@@ -362,6 +362,10 @@ class Engine:
 
         return prune.images(self.images, everything=everything, filters=filters)
 
+    def remove_stray_containers(self) -> list[str]:
+        """End and remove what is left of containers that a lost database knew; return their IDs."""
+        return self._containers.remove_strays()
+
     def prune_containers(self, *, filters: Sequence[str] = ()) -> Pruned:
         """Remove containers that do not run."""
         from engine import prune

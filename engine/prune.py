@@ -58,8 +58,9 @@ def images(store: ImageStore, *, everything: bool = False, filters: Sequence[str
 
 
 def containers(engine: Engine, *, filters: Sequence[str] = ()) -> Pruned:
-    """Remove containers that do not run, with what they wrote."""
-    limits, removed, freed = _limits(filters), [], 0
+    """Remove containers that do not run, with what they wrote; without filters also what is left of those nobody knows any more."""
+    limits, freed = _limits(filters), 0
+    removed = [] if filters else engine.remove_stray_containers()
     for info in engine.containers():
         if info.status.state in _ENDED and limits.allow(info.labels, info.created_at):
             size_bytes = disk_usage(f"{engine.paths.container(info.id)}/upper")

@@ -202,7 +202,8 @@ def explained(error: sqlite3.Error, path: str) -> Unavailable:
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return Unavailable(
             f"the engine's database {path} is damaged: {error}",
-            hint=f"put a copy of it back, or `mv {path} {path}.damaged` and start anew: volumes keep their content",
+            hint=f"put a copy of it back, or `mv {path} {path}.damaged` and start anew: volumes keep their "
+            "content, and `umiak system prune` ends the containers that it knew",
         )
     if code == sqlite3.SQLITE_BUSY:
         return Unavailable(

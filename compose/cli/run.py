@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from compose.desired import Desired
     from compose.oneoff import RunOptions
     from compose.orchestrator import Orchestrator
+    from engine.facade import Engine
+    from engine.runtime.client import AttachSession
     from engine.types import ContainerInfo
 
 COMMAND = Command(
@@ -107,8 +109,8 @@ def _run_it(orchestrator: Orchestrator, container: ContainerInfo, args: Args) ->
             engine.start_container(container.id)
             print(container.id)
             return 0
+        session = _start(engine, container)
         with signals_to(engine, container.id):
-            session = engine.attach_container(container.id, start=True, stdin=container.spec.stdin_open)
             code = join(session, stdin=container.spec.stdin_open)
     except UmiakError as error:
         _remove(orchestrator, container, args)
@@ -116,6 +118,15 @@ def _run_it(orchestrator: Orchestrator, container: ContainerInfo, args: Args) ->
     if code is not None:  # else the user has left it, and it goes on
         _remove(orchestrator, container, args)
     return code or 0
+
+
+def _start(engine: Engine, container: ContainerInfo) -> AttachSession:
+    """Start it and join it. A signal that comes meanwhile ends it, as there is nobody in it yet to pass it on to."""
+    try:
+        return engine.attach_container(container.id, start=True, stdin=container.spec.stdin_open)
+    except KeyboardInterrupt:
+        engine.stop_container(container.id, timeout_s=0)
+        raise
 
 
 def _remove(orchestrator: Orchestrator, container: ContainerInfo, args: Args) -> None:

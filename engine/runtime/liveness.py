@@ -70,6 +70,26 @@ def monitor_alive(run: str) -> bool:
     return False
 
 
+def kill_init(found: dict[str, Any]) -> None:
+    """Kill the init process that a status names, if it lives, and wait for its end."""
+    try:
+        pidfd = os.pidfd_open(found["pid"] or -1)
+    except OSError:
+        return
+    try:
+        if init_alive(found):
+            _kill(pidfd)
+    finally:
+        os.close(pidfd)
+
+
+def _kill(pidfd: int) -> None:
+    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    poll.poll()
+
+
 def end_unreachable_monitor(found: dict[str, Any], container_id: str) -> None:
     """Kill the monitor that a status names, if it lives: its run directory or socket was taken away, and another is to take its place."""
     try:
@@ -80,10 +100,7 @@ def end_unreachable_monitor(found: dict[str, Any], container_id: str) -> None:
         directory = f"/proc/{found['monitor_pid']}/fd"
         # Its number may have gone to another process.
         if any(container_id in os.readlink(f"{directory}/{fd}") for fd in os.listdir(directory)):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.poll()
+            _kill(pidfd)
     except OSError:
         return
     finally:

@@ -339,6 +339,9 @@ class Monitor:
         self._restarter.count = before["restart_count"]
         self._open_files()
         troubles: list[str] = []
+        if self.config["tty"]:
+            # Its terminal went with its monitor: it can neither be heard nor spoken to. A start, or its restart policy, gives it another.
+            liveness.kill_init(before)
         if liveness.init_alive(before):
             self._open_cgroup(before["cgroup"] or self.config["cgroup"]["parent"])
             self.netns_fd = os.open(f"/proc/{before['pid']}/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -48,6 +48,18 @@ def test_down_after_a_killed_monitor_leaves_nothing(stack: Stack) -> None:
     assert stack.states() == {}
 
 
+def test_a_container_with_a_terminal_ends_with_its_monitor_and_is_started_again(stack: Stack) -> None:
+    stack.write('services: {shell: {image: busybox, command: ["sh"], tty: true, stdin_open: true}}')
+    stack.up()
+    before = stack.status("shell")
+    stack.host.kill(before["monitor_pid"])
+    wait_for(lambda: not stack.host.is_alive(before["monitor_pid"]), "the monitor to be gone")
+    stack.up()
+    assert stack.states() == {"killed_monitor-shell-1": "running"}
+    assert stack.status("shell")["pid"] != before["pid"]
+    assert not stack.host.is_alive(before["pid"])
+
+
 def test_monitor_and_init_killed_together_is_seen_as_ended(stack: Stack) -> None:
     stack.up()
     status = stack.status("quiet")

@@ -7,7 +7,8 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
-from tests.stack import Stack
+from tests.images import busybox_rootfs_tar
+from tests.stack import Host, Stack, StackMaker
 
 
 def run_directory(stack: Stack) -> Path:
@@ -71,3 +72,30 @@ def test_a_full_run_directory_is_no_obstacle_to_down(stack: Stack) -> None:
         stack.down("-v")
     finally:
         subprocess.run(["umount", "-l", str(run)], check=True)
+
+
+def test_what_a_lost_database_knew_is_ended_by_prune_and_volumes_are_kept(
+    tmp_path: Path, make_stack: StackMaker
+) -> None:
+    stack = make_stack(Path(__file__).parent)
+    stack.host = Host(tmp_path)
+    stack.host.root.mkdir()
+    image = busybox_rootfs_tar(tmp_path / "busybox.tar")
+    stack.umiak("image", "import", image, "busybox:latest")
+    stack.up()
+    stack.sh("web", "echo kept > /data/file")
+    old, database = stack.status("web"), stack.host.root / "state.db"
+
+    database.write_bytes(b"no database" * 1000)
+    assert "damaged" in stack.umiak("ps", exit_code=1).stderr
+    database.rename(tmp_path / "damaged")
+    for path in stack.host.root.glob("state.db-*"):
+        path.unlink()
+    stack.umiak("system", "prune", "-f")
+
+    assert not stack.host.is_alive(old["pid"])
+    assert not stack.host.is_alive(old["monitor_pid"])
+    stack.umiak("image", "import", image, "busybox:latest")
+    stack.up()
+    assert stack.sh("web", "cat /data/file") == "kept"
+    stack.down("-v")
