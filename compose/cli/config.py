@@ -10,7 +10,7 @@ from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from compose.errors import ComposeError
     from compose.model.project import Project
@@ -89,7 +89,7 @@ def _as_json(error: ComposeError) -> str:
 
 
 def _text(context: Context, args: Args) -> str:
-    from compose.spec.render import render, render_tree
+    from compose.spec.render import render
 
     if args.flag("schema"):
         from compose.schema import schema
@@ -111,7 +111,7 @@ def _text(context: Context, args: Args) -> str:
     options = context.load_options(services=words, **flags)
     if args.flag("no-interpolate"):
         lines = _listed_of_template(options, args)
-        return render_tree(_tree(options), args.text("format") or "yaml") if lines is None else _lines(lines)
+        return _template(options, args) if lines is None else _lines(lines)
     project = _load_warning_in_json(options) if args.text("format") == "json" else context.load(options)
     lines = _listed(project, args)
     if lines is not None:
@@ -121,7 +121,7 @@ def _text(context: Context, args: Args) -> str:
         project = _pinned(project)
     format = args.text("format") or "yaml"
     if args.flag("lock-image-digests"):
-        return _lock(project, format)
+        return _lock({name: service.image for name, service in project.services.items()}, format)
     return render(
         project,
         format,
@@ -139,6 +139,17 @@ def _tree(options: LoadOptions) -> Map:
     from compose.spec.load import load_tree
 
     return load_tree(options).tree
+
+
+def _template(options: LoadOptions, args: Args) -> str:
+    from compose.spec.render import render_tree
+
+    tree, format = _tree(options), args.text("format") or "yaml"
+    if args.flag("resolve-image-digests") or args.flag("lock-image-digests"):
+        _pin_template(tree)
+    if args.flag("lock-image-digests"):
+        return _lock({name: service.get("image") for name, service in tree["services"].items()}, format)
+    return render_tree(tree, format)
 
 
 def _listed_of_template(options: LoadOptions, args: Args) -> Iterable[str] | None:
@@ -175,30 +186,34 @@ def _load_warning_in_json(options: LoadOptions) -> Project:
 
 def _pinned(project: Project) -> Project:
     """The project with each image's digest, as its registry has it."""
-    from engine.images.registry.remote import inspect_remote
+    from compose.digests import pinned
 
-    digests = {
-        image: inspect_remote(image)["Digest"]
-        for image in {service.image for service in project.services.values() if service.image}
-        if "@" not in image
-    }
+    digests = pinned(service.image for service in project.services.values() if service.image)
     services = {
-        name: service.model_copy(update={"image": f"{service.image}@{digests[service.image]}"})
-        if service.image in digests
-        else service
+        name: service.model_copy(update={"image": digests[service.image]}) if service.image else service
         for name, service in project.services.items()
     }
     return project.with_services(services)
 
 
-def _lock(project: Project, format: str) -> str:
+def _pin_template(tree: Map) -> None:
+    from compose.digests import pinned
+
+    services = [service for service in tree["services"].values() if service.get("image")]
+    digests = pinned(service["image"] for service in services)
+    for service in services:
+        service["image"] = digests[service["image"]]
+
+
+def _lock(images: Mapping[str, str | None], format: str) -> str:
     """An override file that names the images alone."""
     from compose.spec.render import to_json
     from compose.spec.yamltext import Sorted, write
 
-    images = {name: {"image": service.image} for name, service in project.services.items() if service.image}
-    data = {"services": Sorted(images)}
-    return to_json(data) + "\n" if format == "json" else write(data)
+    is_json = format == "json"
+    common = dict.fromkeys(("command", "entrypoint")) if is_json else {}
+    services = Sorted({name: common | ({"image": image} if image else {}) for name, image in images.items()})
+    return to_json({"name": "", "services": services}) if is_json else write({"services": services})
 
 
 def _variables(context: Context, args: Args) -> str:

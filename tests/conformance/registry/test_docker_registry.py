@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from compose.cli.main import main
 from engine.errors import Denied, NotFound
 from engine.images.registry.login import login, logout
 from engine.images.registry.push import Pushed, push
@@ -247,3 +248,28 @@ def test_a_mount_from_another_repository_asks_for_its_scope(
     send(client, f"{with_tokens}/private/to:1")
     assert any("repository:public/from:pull" in scopes for _, scopes in tokens.asked)
     assert "mounted" in client.states()
+
+
+@pytest.mark.parametrize(
+    "flags", [("--resolve-image-digests",), ("--lock-image-digests",), ("--no-interpolate", "--lock-image-digests")]
+)
+def test_config_pins_images_to_the_digests_of_their_registries(
+    registry: str, client: Client, tmp_path: Path, flags: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = f"{registry}/pinned/app"
+    make_image(client, f"{image}:1")
+    digest = send(client, f"{image}:1").digest
+    known = "sha256:" + "0" * 64
+    file = tmp_path / "compose.yaml"
+    file.write_text(f"services: {{a: {{image: '{image}:1'}}, b: {{build: .}}, c: {{image: 'redis:7@{known}'}}}}")
+    assert main(["-f", str(file), "config", "--format", "json", *flags]) == 0
+    services = json.loads(capsys.readouterr().out)["services"]
+    assert services["a"]["image"] == f"{image}:1@{digest}"
+    assert services["c"]["image"] == f"docker.io/library/redis@{known}"
+    assert ("build" in services["b"]) == ("--lock-image-digests" not in flags)
+
+
+def test_an_image_that_no_registry_has_cannot_be_pinned(registry: str, tmp_path: Path) -> None:
+    file = tmp_path / "compose.yaml"
+    file.write_text(f"services: {{a: {{image: '{registry}/not/there:1'}}}}")
+    assert main(["-f", str(file), "config", "--resolve-image-digests"]) == 1
