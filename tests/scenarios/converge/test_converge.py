@@ -108,8 +108,8 @@ def test_down_finds_all_of_a_project_by_its_name_alone(stack: Stack) -> None:
     stack.replace("  web:\n", "  web:\n    deploy: {replicas: 2}\n")
     stack.umiak("--profile", "tools", "up", "-d")
     stack.umiak("run", "-d", "--name", "by-hand", "web", "sleep", "600")
-    stack.up()
+    stack.up("--remove-orphans")
     wanted = {f"converge-{service}-1" for service in (*ALL, "tool")} | {"converge-web-2", "by-hand"}
-    assert stack.ids().keys() == wanted, "what a profile or a run has left is no orphan"
+    assert stack.ids().keys() == wanted, "what a profile has left, or a run that goes on, is no orphan"
     stack.host.umiak("-p", "converge", "down", "-v")
     assert stack.ids() == {}
