@@ -172,6 +172,13 @@ class Cgroup:
         self._oom_kills_seen = count
         return struck
 
+    def open_oom_events(self) -> tuple[int, bool]:
+        """Return a descriptor for `Loop.add_reader`, and whether `urgent`: an event says that `oom_killed` may have news.
+
+        Take the event with `take_oom_event`. The descriptor is -1 where the host has no such events.
+        """
+        raise NotImplementedError
+
     def pids(self) -> list[int]:
         """Return the processes in the cgroup and in those that the container made below it."""
         raise NotImplementedError
@@ -344,6 +351,19 @@ class CgroupV1(Cgroup):
     def _oom_kills(self) -> int:
         path = self._path("memory")
         return _table(f"{path}/memory.oom_control").get("oom_kill", 0) if path else 0
+
+    def open_oom_events(self) -> tuple[int, bool]:
+        path = self._path("memory")
+        try:
+            control = os.open(f"{path}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return -1, False
+        fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        try:
+            _write(f"{path}/cgroup.event_control", f"{fd} {control}")
+        finally:
+            os.close(control)
+        return fd, False
 
     def pids(self) -> list[int]:
         found: set[int] = set()
@@ -567,6 +587,14 @@ class CgroupV2(Cgroup):
     def _oom_kills(self) -> int:
         return _table(f"{self.path}/memory.events").get("oom_kill", 0)
 
+    def open_oom_events(self) -> tuple[int, bool]:
+        try:
+            fd = os.open(f"{self.path}/memory.events", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return -1, True
+        take_oom_event(fd)  # what has changed until now is no event
+        return fd, True
+
     def pids(self) -> list[int]:
         return sorted(_pids_below(self.path))
 
@@ -616,6 +644,16 @@ class CgroupV2(Cgroup):
             "io_write_bytes": written,
             **{f"{name}_pressure_us": _pressure(f"{self.path}/{name}.pressure") for name in ("cpu", "memory", "io")},
         }
+
+
+def take_oom_event(fd: int) -> None:
+    """Take an event of `open_oom_events`, so that the next one will be told."""
+    try:
+        os.pread(fd, 4096, 0)  # kernfs tells of changes since the last read from the start
+    except OSError as error:
+        if error.errno != errno.ESPIPE:
+            raise
+        os.read(fd, 8)  # an eventfd
 
 
 def weight_from_shares(shares: int) -> int:

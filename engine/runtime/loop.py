@@ -30,15 +30,17 @@ class Timer:
 
 
 class _Watch:
-    __slots__ = ("mask", "reader", "writer")
+    __slots__ = ("mask", "reader", "urgent", "writer")
 
     def __init__(self) -> None:
+        self.urgent = False
         self.reader: Callback | None = None
         self.writer: Callback | None = None
         self.mask = 0
 
     def wanted(self) -> int:
-        return (select.EPOLLIN if self.reader else 0) | (select.EPOLLOUT if self.writer else 0)
+        reading = select.EPOLLPRI if self.urgent else select.EPOLLIN
+        return (reading if self.reader else 0) | (select.EPOLLOUT if self.writer else 0)
 
 
 class Loop:
@@ -54,9 +56,13 @@ class Loop:
         self._stopped = False
         self.on_error = on_error
 
-    def add_reader(self, fd: int, callback: Callback) -> None:
-        """Call `callback` whenever `fd` can be read or has been hung up. Replaces an earlier reader of `fd`."""
-        self._watches.setdefault(fd, _Watch()).reader = callback
+    def add_reader(self, fd: int, callback: Callback, *, urgent: bool = False) -> None:
+        """Call `callback` whenever `fd` can be read or has been hung up. Replaces an earlier reader of `fd`.
+
+        `urgent` is for files of the kernel that can be read always and say by EPOLLPRI that they have changed.
+        """
+        watch = self._watches.setdefault(fd, _Watch())
+        watch.reader, watch.urgent = callback, urgent
         self._register(fd)
 
     def add_writer(self, fd: int, callback: Callback) -> None:

@@ -72,7 +72,8 @@ class Monitor:
         self._log: NoLog = NoLog()
         self._prober: health.Prober | None = None
         self._pidfd = self._console_fd = -1
-        self._adopted = self._made_pin = False
+        self._adopted = self._made_pin = self._oom_struck = False
+        self._oom_fd = -1
         self._control: ControlServer | None = None
         self._launched_at = 0.0
         self._restart_timer: Timer | None = None
@@ -195,7 +196,7 @@ class Monitor:
         rootfs_mountpoint = f"{self._run}/rootfs"
         os.makedirs(rootfs_mountpoint, exist_ok=True)
         stdio = None if self.config["tty"] else self._open_streams()
-        self._cgroup.oom_killed()
+        self._watch_memory()
         try:
             launched = self._launch_init(rootfs_mountpoint, stdio)
         finally:
@@ -254,6 +255,32 @@ class Monitor:
     def _watch_init(self, pidfd: int) -> None:
         self._pidfd = pidfd
         self.loop.add_reader(pidfd, self._init_ended)
+
+    def _watch_memory(self) -> None:
+        """Be told from now on when the OOM killer strikes in the container."""
+        self._cgroup.oom_killed()
+        self._oom_struck = False
+        self._oom_fd, urgent = self._cgroup.open_oom_events()
+        if self._oom_fd >= 0:
+            self.loop.add_reader(self._oom_fd, self._take_oom_event, urgent=urgent)
+
+    def _take_oom_event(self) -> None:
+        cgroup.take_oom_event(self._oom_fd)
+        self._note_oom()
+
+    def _note_oom(self) -> None:
+        if self._cgroup.oom_killed():
+            self._oom_struck = True
+            self._record("oom")
+
+    def _end_watching_memory(self) -> bool:
+        """Tell whether the OOM killer struck in this run."""
+        if self._oom_fd >= 0:
+            self.loop.remove(self._oom_fd)
+            os.close(self._oom_fd)
+            self._oom_fd = -1
+        self._note_oom()
+        return self._oom_struck
 
     def _begin_probing(self) -> None:
         wanted = self.config.get("health")
@@ -369,7 +396,7 @@ class Monitor:
             self._ended_unseen(pidfd)
             return
         self._launched_at = time.monotonic() - max(time.time() - before["started_at"], 0.0)
-        self._cgroup.oom_killed()
+        self._watch_memory()
         if not self.config["tty"]:
             self._output.resume()
         self._adopted = True
@@ -427,15 +454,13 @@ class Monitor:
         if not self._owns_pids:
             # No namespace dies with this init; what it left behind is found by its cgroup.
             self._cgroup.kill()
-        oom_killed = self._cgroup.oom_killed()
+        oom_struck = self._end_watching_memory()
         if program := self.config.get("runtime"):
             external.delete(program, self.id, self._run)
-        return oom_killed
+        return oom_struck
 
     def _after_exit(self, exit_code: int, *, oom_killed: bool) -> None:
         lasted_s = time.monotonic() - self._launched_at
-        if oom_killed:
-            self._record("oom")
         self._record("die", exitCode=str(exit_code), execDuration=str(int(lasted_s)))
         for attachment in self._attachments:
             attachment.ended(exit_code)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.kernel.rig import Rig
+from tests.patience import PATIENCE
 
 pytestmark = pytest.mark.needs("root", "netns", "overlay", "cgroup")
 
@@ -27,12 +28,16 @@ def probe(*test: str, **changes: Any) -> dict[str, Any]:
 
 
 def test_readiness_is_seen_long_before_the_first_interval(rig: Rig) -> None:
-    container = rig.shell("sleep 0.3; touch /ready; exec sleep 100", health=probe("CMD", "test", "-e", "/ready"))
+    interval_s = 30.0 * PATIENCE
+    health = probe("CMD", "test", "-e", "/ready", interval_s=interval_s)
+    container = rig.container("/bin/sleep", "1000", health=health)
     container.start()
+    found = container.wait(lambda found: found["health"]["log"])
+    assert found["health"]["state"] == "starting"
     begun = time.monotonic()
-    assert container.status()["health"]["state"] == "starting"
+    assert container.run_command("/bin/touch", "/ready")[0] == 0
     found = container.wait(lambda found: found["health"]["state"] == "healthy")
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < interval_s / 5
     assert found["health"]["failing_streak"] == 0
     assert [entry["exit_code"] for entry in found["health"]["log"]][-2:] == [1, 0]
 

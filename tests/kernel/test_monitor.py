@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -14,6 +15,7 @@ from engine.errors import Conflict, Denied, NotFound, UmiakError
 from engine.runtime import netns
 from tests.kernel.rig import Container, Rig, private_kib
 from tests.patience import PATIENCE
+from tests.stack import wait_for
 
 pytestmark = pytest.mark.needs("root", "netns", "overlay", "cgroup")
 
@@ -187,6 +189,22 @@ def test_an_out_of_memory_kill_is_recorded(rig: Rig) -> None:
     found = container.wait_exited()
     assert found["oom_killed"]
     assert found["exit_code"] == 137
+
+
+def test_an_out_of_memory_kill_that_init_survives_is_an_event_at_once(rig: Rig) -> None:
+    container = rig.shell("tail /dev/zero; echo went on; sleep 1000")
+    container.monitor["cgroup"]["resources"] = {"memory": {"limit": 16 << 20, "swap": 16 << 20}}
+    container.monitor["journal"] = {"dir": str(rig.base), "attributes": {}}
+    container.start()
+    wait_for_output(container, b"went on")
+
+    def actions() -> list[str]:
+        lines = [line for path in rig.base.glob("*.jsonl") for line in path.read_text().splitlines()]
+        return [json.loads(line)["action"] for line in lines]
+
+    wait_for(lambda: actions() == ["start", "oom"], "the event")
+    assert container.client.stop(0)["status"]["oom_killed"]
+    assert actions()[-2:] == ["kill", "die"]
 
 
 def test_a_frozen_container_does_nothing_and_can_be_stopped(rig: Rig) -> None:
