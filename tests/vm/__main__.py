@@ -25,7 +25,7 @@ from tests.vm.machines import MACHINES, Machine
 from tests.vm.selection import tests
 
 TIMEOUT_S = float(os.environ.get("UMIAK_VM_TIMEOUT") or 1500)
-OPTIONS = ("-v", "-p", "no:cacheprovider", "--durations=20", "--color=no")
+OPTIONS = ("-v", "-p", "no:cacheprovider", "-p", "tests.vm.at_once", "--durations=20", "--color=no")
 TOOLS = {qemu.QEMU: "qemu-system-x86", "mke2fs": "e2fsprogs", "chroot": "coreutils"}
 SEARCHED = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
 TROUBLE = re.compile(r"(FAILED|ERROR) tests/|=+ .*(passed|failed|error).* =+$")
