@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 _DIRECTORY = "runtime"  # below the container's run directory: the bundle, and what the runtime keeps
 _CONSOLE = "console.sock"
 _CONSOLE_TIMEOUT_S = 10.0
+# What crun 1.8 and 1.21 and runc 1.1 say of a command that they cannot start.
+_ABOUT_THE_COMMAND = ("executable file", "open executable", "the path `", 'exec: "')
+_NOT_EXECUTABLE = ("ermission denied", "not permitted", "is a directory")
 _OURS_ALONE = ("nocopy", "copy", "z", "Z")  # mount options that mean something to us and nothing to a runtime
 
 
@@ -151,10 +154,9 @@ class _Runtime:
     def failure(self, reason: str) -> LaunchError:
         """Return the error for what the runtime said. It has no codes: its words alone tell what kind it is, as for Docker."""
         name = os.path.basename(self.program)
-        is_command = any(words in reason for words in ("executable file", "open executable", 'exec: "'))
         code = 125
-        if is_command:
-            code = 126 if "ermission denied" in reason or "not permitted" in reason else 127
+        if any(words in reason for words in _ABOUT_THE_COMMAND):
+            code = 126 if any(words in reason for words in _NOT_EXECUTABLE) else 127
         return LaunchError("Runtime", 0, f"{name} cannot start the container: {reason}", code)
 
 
