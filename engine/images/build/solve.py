@@ -332,7 +332,7 @@ def check_platform(platform: str | None) -> None:
     if len(parts) not in (2, 3) or parts[0] != "linux" or parts[1] not in native:
         raise Unsupported(
             f"cannot build for platform {platform} on linux/{architecture}",
-            hint="remove --platform, or build on such a machine",
+            hint="remove it (--platform, build.platforms, platform), or build on such a machine",
         )
 
 

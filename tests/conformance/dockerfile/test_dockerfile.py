@@ -121,5 +121,22 @@ def test_docker_made_what_the_case_says(name: str) -> None:
     check(CASES[name], result)
 
 
+@pytest.fixture(scope="module")
+def docker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[recorded.Docker]:
+    made = recorded.Docker(tmp_path_factory.mktemp("docker"))
+    yield made
+    made.close()
+
+
+@pytest.mark.skipif("DOCKER_HOST" not in os.environ, reason="no DOCKER_HOST names a dockerd to ask")
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if is_classic(case)])
+def test_a_dockerd_that_is_present_says_what_is_recorded(docker: recorded.Docker, name: str, tmp_path: Path) -> None:
+    write_context(tmp_path / "context", CASES[name])
+    _, expected = DOCKER[name]
+    found = docker.build(CASES[name], tmp_path / "context")
+    assert bool(found.error) == bool(expected.error)
+    assert found.error or found == expected
+
+
 def test_no_answer_is_of_a_case_that_is_gone() -> None:
     assert set(DOCKER) == {name for name, case in CASES.items() if is_classic(case)}, AGAIN
