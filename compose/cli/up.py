@@ -89,6 +89,7 @@ def run(context: Context, args: Args) -> int:
     _check_options(args)
     with context.view("up", mutes=muted(args)) as view, context.orchestrator(warm=True, view=view) as orchestrator:
         desired = context.desired(orchestrator, args.words, strict_intervals=args.flag("strict-intervals"))
+        _check_services(desired, args)
         begun = time.time()
         is_attached = not any(args.flag(key) for key in ("detach", "wait", "no-start")) and not context.dry_run
         attachment = _attachment(context, orchestrator, desired, args) if is_attached else None
@@ -203,6 +204,15 @@ def _check_pairs(args: Args, pairs: Sequence[tuple[str, str]]) -> None:
     for one, other in pairs:
         if args.given(one) and args.given(other):
             raise InvalidInput(f"--{one} and --{other} exclude each other")
+
+
+def _check_services(desired: Desired, args: Args) -> None:
+    """Refuse options that name a service which is not there."""
+    from compose.verdicts import check_service
+
+    code_from = args.text("exit-code-from")
+    for name in (*args.many("attach"), *([code_from] if code_from else [])):
+        check_service(desired, name)
 
 
 def _check_options(args: Args) -> None:

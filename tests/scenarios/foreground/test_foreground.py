@@ -42,6 +42,13 @@ def any_container(stack: Stack) -> bool:
     return any(stack.host.run.joinpath("containers").iterdir())
 
 
+@pytest.mark.parametrize("option", ["--exit-code-from", "--attach"])
+def test_an_option_that_names_no_service_is_refused_before_anything_starts(stack: Stack, option: str) -> None:
+    refused = stack.umiak("up", option, "talkr", exit_code=1)
+    assert "talkr" in refused.stderr
+    assert stack.containers() == {}, "it is known before anything is made"
+
+
 def test_the_foreground_ends_when_all_containers_have_ended(stack: Stack) -> None:
     stack.write('services: {one: {image: busybox, command: ["sh", "-c", "echo done; exit 3"]}}\n')
     child = stack.start("up")
