@@ -21,14 +21,16 @@ class UserError(ValueError):
 def resolve(user_spec: str, passwd: bytes, group: bytes) -> tuple[int, int, list[int], str]:
     """Return (uid, gid, supplementary groups, home) for "user", "uid", "user:group" and so on, as Docker does.
 
-    An id need not be in the files, a name must. Without a group it is the user's own from `passwd`, else 0, and the
-    supplementary groups are those that list the user by name; with a group there are none.
+    An id need not be in the files, a name must. Without a group it is the user's own from `passwd`, else 0. The supplementary
+    groups are that group, so that a file which it may not touch stays out of reach for who drops it (CVE-2022-36109), and, where
+    no group was asked for, those that list the user by name.
     """
     user_name, _, group_name = user_spec.partition(":")
     uid, gid, home, name = _find_user(user_name or "0", passwd)
     if group_name:
-        return uid, _find_group(group_name, group), [], home
-    return uid, gid, _groups_of(name, gid, group) if name else [], home
+        gid = _find_group(group_name, group)
+        return uid, gid, [gid], home
+    return uid, gid, [gid, *(_groups_of(name, gid, group) if name else ())], home
 
 
 def _find_user(wanted: str, passwd: bytes) -> tuple[int, int, str, str]:

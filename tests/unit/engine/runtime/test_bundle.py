@@ -71,7 +71,7 @@ def test_the_environment_prefers_the_request_and_null_removes_the_images_value()
 
 def test_the_user_is_resolved_with_its_groups_and_home() -> None:
     process = bundle.config("/run/c", inputs(spec(user="web", group_add=("extra", "7"))))["process"]
-    assert process["user"] == {"uid": 33, "gid": 34, "additionalGids": [50, 7]}
+    assert process["user"] == {"uid": 33, "gid": 34, "additionalGids": [34, 50, 7]}
     assert "HOME=/var/www" in process["env"]
 
 

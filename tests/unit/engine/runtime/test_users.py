@@ -25,16 +25,16 @@ nobody-in-it:x:7
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
-        ("", (0, 0, [], "/root")),
-        ("root", (0, 0, [], "/root")),
-        ("www-data", (33, 33, [4, 1000], "/var/www")),
-        ("33", (33, 33, [4, 1000], "/var/www")),
-        ("33:0", (33, 0, [], "/var/www")),
-        ("www-data:adm", (33, 4, [], "/var/www")),
-        ("www-data:55555", (33, 55555, [], "/var/www")),
-        ("4242", (4242, 0, [], "/")),
-        ("4242:4343", (4242, 4343, [], "/")),
-        ("1234", (77, 78, [], "/odd")),
+        ("", (0, 0, [0], "/root")),
+        ("root", (0, 0, [0], "/root")),
+        ("www-data", (33, 33, [33, 4, 1000], "/var/www")),
+        ("33", (33, 33, [33, 4, 1000], "/var/www")),
+        ("33:0", (33, 0, [0], "/var/www")),
+        ("www-data:adm", (33, 4, [4], "/var/www")),
+        ("www-data:55555", (33, 55555, [55555], "/var/www")),
+        ("4242", (4242, 0, [0], "/")),
+        ("4242:4343", (4242, 4343, [4343], "/")),
+        ("1234", (77, 78, [78], "/odd")),
     ],
 )
 def test_users_and_groups_resolve_as_docker_has_it(spec: str, expected: tuple[int, int, list[int], str]) -> None:
@@ -48,8 +48,8 @@ def test_what_does_not_exist_is_an_error(spec: str) -> None:
 
 
 def test_an_image_without_account_files_still_has_root_and_numbers() -> None:
-    assert resolve("", b"", b"") == (0, 0, [], "/")
-    assert resolve("7:8", b"", b"") == (7, 8, [], "/")
+    assert resolve("", b"", b"") == (0, 0, [0], "/")
+    assert resolve("7:8", b"", b"") == (7, 8, [8], "/")
 
 
 def test_groups_are_found_by_name_or_number() -> None:
@@ -61,5 +61,5 @@ def test_account_files_can_be_any_bytes(passwd: bytes, group: bytes) -> None:
     uid, gid, groups, home = resolve("12:13", passwd, group)
     assert uid >= 0
     assert gid >= 0
-    assert groups == []
+    assert groups == [gid]
     assert isinstance(home, str)
