@@ -31,6 +31,7 @@ def test_what_the_service_needs_is_ready_first_and_stays_up(stack: Stack) -> Non
     assert stack.replicas("app") == []
 
 
+@pytest.mark.umiak("Docker's down leaves what run left")
 def test_without_rm_the_container_stays_and_is_named_after_the_service(stack: Stack) -> None:
     stack.umiak("run", "--no-deps", "app", exit_code=7)
     [left] = one_offs(stack)

@@ -7,8 +7,14 @@ import shutil
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.patience import PATIENCE
 from tests.stack import Stack
+
+pytestmark = pytest.mark.umiak(
+    "Docker's initial sync takes only files newer than the image, and the containers' files are looked at below /proc"
+)
 
 
 class Watched:
