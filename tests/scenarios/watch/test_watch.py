@@ -12,9 +12,7 @@ import pytest
 from tests.patience import PATIENCE
 from tests.stack import Stack
 
-pytestmark = pytest.mark.umiak(
-    "Docker's initial sync takes only files newer than the image, and the containers' files are looked at below /proc"
-)
+pytestmark = pytest.mark.umiak("Docker's initial sync takes only files newer than the image; this looks below /proc")
 
 
 class Watched:
