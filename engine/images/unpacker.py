@@ -152,7 +152,10 @@ def main(directory: str, limits: Limits) -> int:
             writer.unpack(iter(lambda: os.read(0, _READ_BYTES), b""), limits)
             writer.finish()
     except (errors.UmiakError, OSError) as error:
-        os.write(1, _report_of(error))
+        try:
+            os.write(1, _report_of(error))
+        except BrokenPipeError:
+            pass  # the command was killed: nobody wants to know
         return 1
     return 0
 

@@ -8,6 +8,8 @@ import io
 import json
 import os
 import signal
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -16,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InvalidInput, Unavailable
+from engine.images import unpacker
 from engine.images.archive import load
 from engine.images.config import host_architecture
 from engine.images.store import ImageStore
@@ -135,23 +138,37 @@ def test_an_interrupted_load_leaves_nothing(store: ImageStore, tmp_path: Path) -
 
 
 def test_a_block_that_is_left_early_ends_the_process(tmp_path: Path) -> None:
-    with Unpacker(str(tmp_path), Limits()) as unpacker:
-        unpacker.write(layer_tar("a")[:1024])
+    with Unpacker(str(tmp_path), Limits()) as process:
+        process.write(layer_tar("a")[:1024])
     assert unpackers() == []
 
 
 def test_a_process_that_is_killed_is_told(tmp_path: Path) -> None:
-    with Unpacker(str(tmp_path), Limits()) as unpacker:
-        os.kill(unpacker._pid, signal.SIGKILL)
+    with Unpacker(str(tmp_path), Limits()) as process:
+        os.kill(process._pid, signal.SIGKILL)
         with pytest.raises(Unavailable, match="ended by signal 9"):
-            unpacker.finish()
+            process.finish()
+
+
+def test_nothing_is_said_where_the_command_is_gone(tmp_path: Path) -> None:
+    command = [sys.executable, "-I", "-S", "-E", unpacker.__file__, tmp_path, "9", "9999"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        process.stdin.write(layer_tar("a")[:700])
+        process.stdin.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 1
 
 
 def test_a_limit_holds_in_the_process_too(tmp_path: Path) -> None:
-    with Unpacker(str(tmp_path), Limits(2)) as unpacker:
-        unpacker.write(layer_tar("a", 10, "b", "c"))
+    with Unpacker(str(tmp_path), Limits(2)) as process:
+        process.write(layer_tar("a", 10, "b", "c"))
         with pytest.raises(InvalidInput, match="more than 2 entries"):
-            unpacker.finish()
+            process.finish()
 
 
 def test_a_full_disk_stays_what_it_is() -> None:
