@@ -65,8 +65,11 @@ class Recollections:
         return found if isinstance(found, Recollection) and found.holds() else None
 
     def keep(self, found: Recollection, *view: object) -> None:
-        """Keep a load for the next command, unless what it saw may still be changing."""
-        if not _is_settled(found.looks):
+        """Keep a load for the next command, unless what it saw may still be changing or it holds contents of secrets or configs.
+
+        Those are kept as long as a container needs them, and no longer.
+        """
+        if found.desired.files or not _is_settled(found.looks):
             return
         with contextlib.suppress(OSError):  # no space, no right: the next command loads anew
             os.makedirs(self._directory, mode=0o700, exist_ok=True)

@@ -31,10 +31,8 @@ FILES = {
         "    volumes: ['data:/data', './src:/src']\n"
         "    build: {context: ., args: {A: b}}\n"
         "    deploy: {replicas: 2, update_config: {order: start-first}}\n"
-        "    secrets: [key]\n"
         "  db: {extends: {file: base.yaml, service: db}}\n"
         "volumes: {data: }\n"
-        "secrets: {key: {environment: HOME}}\n"
     ),
     "more/compose.yaml": "services:\n  other: {image: other}\n",
     "base.yaml": "services:\n  db: {image: db, healthcheck: {test: [CMD, 'true'], interval: 1s}}\n",
@@ -128,6 +126,16 @@ def test_a_pipe_is_not_relied_on(stack: Path) -> None:
     memory = Recollections(str(stack / "run"))
     memory.keep(Recollection(Desired("piped", {}, {}, {}), (), looks), "view")
     assert memory.recall("view") is None
+
+
+def test_contents_of_secrets_are_not_kept(stack: Path) -> None:
+    write(
+        stack / "compose.yaml", "services: {web: {image: web, secrets: [key]}}\nsecrets: {key: {environment: HOME}}\n"
+    )
+    memory = Recollections(str(stack / "run"))
+    memory.keep(loaded(), "view")
+    assert memory.recall("view") is None
+    assert not (stack / "run").exists()
 
 
 def test_damage_others_files_and_foreign_objects_are_passed_over(stack: Path) -> None:
