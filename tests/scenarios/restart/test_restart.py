@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.stack import Stack, wait_for
 
 
+@pytest.mark.umiak("Docker may give a restarted container another address")
 def test_always_brings_a_killed_container_back(stack: Stack) -> None:
     stack.up()
     before = stack.status("always")
