@@ -6,8 +6,11 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 from engine.containers import OWNER_LABEL, Containers, Rootfs, this_process
-from engine.errors import Conflict, NotFound, Unavailable
+from engine.errors import Conflict, NotFound, UmiakError, Unavailable
 from engine.types import ContainerSpec, EndpointRequest, LogRecord, Mount, StepOptions
+
+_NOT_FOUND = 127
+"""What a shell, and Docker, exit with where there is no such command."""
 
 _NETWORK_MODES = {"default": "bridge", "none": "none", "host": "host"}
 
@@ -55,7 +58,7 @@ class StepRunner:
         )
         info = self._containers.create(spec, Rootfs(tuple(layer_dirs), upper, work))
         try:
-            self._containers.start(info.id)
+            self._start(info.id)
             self._running.add(info.id)
             if self._stopped:
                 self.stop()
@@ -65,6 +68,16 @@ class StepRunner:
         finally:
             self._running.discard(info.id)
             self._containers.remove(info.id, force=True, volumes=True)
+
+    def _start(self, container_id: str) -> None:
+        try:
+            self._containers.start(container_id)
+        except UmiakError as error:
+            if error.exit_code == _NOT_FOUND:
+                error.hint = (
+                    "check the words of the RUN and the stages above it; a shell form needs a shell in the image"
+                )
+            raise
 
     def stop(self) -> None:
         """End the commands that run, and those that would start, from another thread. Their calls return as after any SIGKILL."""
