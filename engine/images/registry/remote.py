@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.errors import Unsupported
 from engine.images.config import parse_json
 from engine.images.reference import Reference
 from engine.images.registry.credentials import CredentialStore
@@ -25,11 +26,15 @@ def inspect_remote(
     wanted = Reference.parse(reference)
     report = Reporter(progress)
     with connected(report, settings, credentials) as connection, naming("inspect", wanted):
-        found = find(connection, wanted, Platform.parse(platform) if platform else Platform.host(), report)
+        asked = Platform.parse(platform) if platform else Platform.host()
+        found = find(connection, wanted, asked, report)
         image = found.image
         config = parse_json(
             found.repository.blob(image.config.digest, image.config.size_bytes), "the image configuration"
         )
+        has = Platform(*(str(config.get(key) or "") for key in ("os", "architecture", "variant")))
+        if platform and has.architecture and not found.index and not asked.fits(has):
+            raise Unsupported(f"the image is made for {has}, not for {asked}")
         return {
             "Name": wanted.familiar,
             "Digest": found.digest,

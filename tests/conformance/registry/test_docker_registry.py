@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from compose.cli.main import main
-from engine.errors import Denied, NotFound
+from engine.errors import Denied, NotFound, Unsupported
 from engine.images.registry.login import login, logout
 from engine.images.registry.push import Pushed, push
 from engine.images.registry.remote import inspect_remote
@@ -139,6 +139,10 @@ def test_an_image_is_looked_at_without_fetching_it(client: Client, registry: str
     digest = send(client, f"{registry}/look:1").digest
     found = inspect_remote(f"{registry}/look:1", settings=client.settings, credentials=client.credentials)
     assert (found["Digest"], found["Id"], found["Config"]["Cmd"]) == (digest, image.id, ["run"])
+    with pytest.raises(Unsupported, match="not for linux/mips64"):
+        inspect_remote(
+            f"{registry}/look:1", platform="linux/mips64", settings=client.settings, credentials=client.credentials
+        )
 
 
 def test_what_is_not_there_is_told(client: Client, registry: str) -> None:
