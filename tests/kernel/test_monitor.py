@@ -279,7 +279,7 @@ def test_watchers_see_each_state_and_a_slow_one_holds_nobody_up(rig: Rig) -> Non
 
 
 def test_fifty_containers_start_at_once_with_little_memory_each(rig: Rig) -> None:
-    containers = [rig.container("/bin/sleep", "100") for _ in range(50)]
+    containers = [rig.container("/bin/sleep", "1000") for _ in range(50)]
     failures: list[BaseException] = []
 
     def start(container: Container) -> None:

@@ -42,7 +42,7 @@ def compile_modules(copy: Path, disk: Disk, arguments: Sequence[str]) -> None:
     """
     python = f"/{VENV}/bin/python"
     where = ["unshare", "--mount", "sh", "-c", COMPILE, "sh", str(copy), str(disk.tree)]
-    chosen = [argument for argument in arguments if argument.startswith(("tests/", "--ignore"))]
+    chosen = [argument for argument in arguments if argument.startswith(("tests/", "--ignore", "--deselect"))]
     folders = [f"/project/{name}" for name in ("compose", "engine", "networking", "volumes", "tests")]
     collect = f'cd /project && exec {python} -m pytest -q --collect-only -p no:cacheprovider "$@"'
     for command in ([python, "-m", "compileall", "-q", *folders], ["/bin/sh", "-c", collect, "sh", *chosen]):

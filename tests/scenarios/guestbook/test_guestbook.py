@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import PATIENCE
 from tests.stack import Stack, StackMaker, wait_for
 
 SAMPLE = Path(__file__).parents[3] / "samples" / "guestbook"
@@ -45,6 +46,8 @@ def guestbook(debian: str, make_stack: StackMaker) -> Stack:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
     stack = make_stack(SAMPLE, env={"GUESTBOOK_PORT": port})
+    # A probe is a Python, which takes its time on a machine that is emulated.
+    stack.replace("timeout: 3s", f"timeout: {3 * PATIENCE:g}s")
     stack.up("--wait", timeout_s=600)
     return stack
 
