@@ -28,19 +28,13 @@ class PartialBlob(BlobWriter):
         self._fd = fd
         super().__init__(store, path, os.fdopen(fd, "r+b", buffering=0))
         self.resumed_bytes = os.fstat(fd).st_size
-        self._stream: Readable | None = None
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def stream(self, source: Callable[[int], Readable]) -> Readable:
-        """The whole content: what is in the file, then what `source` (given where to begin) has."""
-        self._stream = _Resumed(self, source)
-        return self._stream
-
-    def is_read_by(self, stream: Readable) -> bool:
-        """Whether this is the stream that feeds the blob; one of an earlier attempt may still wait for its source."""
-        return self._stream is stream
+    def stream(self, source: Callable[[int], Readable], check: Callable[[], None]) -> Readable:
+        """The whole content: what is in the file, then what `source` (given where to begin) has. `check` may raise to give up."""
+        return _Resumed(self, source, check)
 
     def replay(self, size: int) -> bytes:
         """Read and hash the next piece of what was there."""
@@ -54,7 +48,6 @@ class PartialBlob(BlobWriter):
         os.ftruncate(self._fd, 0)
         self._file.seek(0)
         self.resumed_bytes = 0
-        self._stream = None
         self._reset()
 
     def discard(self) -> None:
@@ -64,19 +57,21 @@ class PartialBlob(BlobWriter):
 
 
 class _Resumed:
-    def __init__(self, blob: PartialBlob, source: Callable[[int], Readable]) -> None:
+    def __init__(self, blob: PartialBlob, source: Callable[[int], Readable], check: Callable[[], None]) -> None:
         self._blob = blob
         self._open = source
+        self._check = check
         self._source: Readable | None = None
 
     def read(self, size: int = CHUNK_BYTES, /) -> bytes:
+        self._check()
         if self._source is None:
             data = self._blob.replay(size)
             if data:
                 return data
             self._source = self._open(self._blob.size_bytes)
         data = self._source.read(size)
-        if data and self._blob.is_read_by(self):
+        if data:
             self._blob.write(data)
         return data
 

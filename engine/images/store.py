@@ -139,12 +139,18 @@ class ImageStore:
             return LayerRef(unpacked.diff_id, writer.digest, unpacked.size_bytes)
 
     def download_layer(
-        self, blob: str, diff_id: str, source: Callable[[int], Readable], waiting: Callable[[], None]
+        self,
+        blob: str,
+        diff_id: str,
+        source: Callable[[int], Readable],
+        waiting: Callable[[], None],
+        check: Callable[[], None] = lambda: None,
     ) -> LayerRef:
         """Store a layer that `source` brings, from the offset given to it on, extracting while it arrives.
 
         Both digests are verified. Commands that want one blob at once fetch it once: the others wait (`waiting` is called)
-        and find the layer. What has arrived when `source` fails, or the command is killed, is not fetched again.
+        and find the layer. What has arrived when `source` fails, or the command is killed, is not fetched again. `check` is called
+        between pieces and may raise to give up.
         """
         what = f"layer {_short(blob)}"
         self._leased()
@@ -154,22 +160,19 @@ class ImageStore:
                 writer.discard()
                 return known
             try:
-                return self._receive_layer(writer, source, what, diff_id, blob)
+                return self._receive_layer(writer, writer.stream(source, check), what, diff_id, blob)
             except InvalidInput:
                 if not writer.resumed_bytes:
                     writer.discard()
                     raise
             writer.restart()  # what a crash of the host left in the file may have been to blame
             try:
-                return self._receive_layer(writer, source, what, diff_id, blob)
+                return self._receive_layer(writer, writer.stream(source, check), what, diff_id, blob)
             except InvalidInput:
                 writer.discard()
                 raise
 
-    def _receive_layer(
-        self, writer: PartialBlob, source: Callable[[int], Readable], what: str, diff_id: str, blob: str
-    ) -> LayerRef:
-        stream = writer.stream(source)
+    def _receive_layer(self, writer: PartialBlob, stream: Readable, what: str, diff_id: str, blob: str) -> LayerRef:
         lease = self._leased_now()
         with self.layers.temporary(lease.name) as temporary:
             extracted = None if self.layers.has(diff_id) else temporary

@@ -216,7 +216,7 @@ def _fetch(
         report(name, "waiting", 0, blob.size_bytes)
 
     connection.patience.check()
-    layer = store.download_layer(blob.digest, diff_id, source, waiting)
+    layer = store.download_layer(blob.digest, diff_id, source, waiting, connection.patience.check)
     report(name, "done", blob.size_bytes, blob.size_bytes)
     return layer
 

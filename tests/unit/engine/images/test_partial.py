@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import InvalidInput, Unavailable
+from engine.errors import InvalidInput, TimedOut, Unavailable
 from engine.images.compression import Readable
 from engine.images.partial import clear_partial, partial_blob
 from engine.images.store import ImageStore
@@ -82,6 +82,20 @@ def test_a_broken_download_goes_on_where_it_ended(store: ImageStore) -> None:
     layer = store.download_layer(BLOB, DIFF_ID, rest, no_wait)
     assert rest.offsets == [2_000_000]
     assert Path(store.blobs.path(layer.blob)).read_bytes() == PACKED
+
+
+def test_a_download_is_given_up_while_its_beginning_is_read_again(store: ImageStore) -> None:
+    with pytest.raises(Unavailable):
+        store.download_layer(BLOB, DIFF_ID, Source(breaks_at=2_000_000), no_wait)
+    rest = Source()
+
+    def give_up() -> None:
+        raise TimedOut("no longer wanted")
+
+    with pytest.raises(TimedOut):
+        store.download_layer(BLOB, DIFF_ID, rest, no_wait, give_up)
+    assert rest.offsets == []
+    assert os.listdir(store.blobs.downloads) == [BLOB.removeprefix("sha256:")]
 
 
 def test_garbage_collection_takes_unfinished_downloads_or_keeps_recent_ones(store: ImageStore) -> None:
