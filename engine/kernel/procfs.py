@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+PF_EXITING = 0x4
+"""A flag of a task, from the kernel's sched.h: it is on its way out, its namespaces are gone already."""
+
 
 def start_time(pid: int) -> int | None:
     """Return when the process started, in clock ticks since boot; None if there is no such process.
@@ -15,27 +18,27 @@ def start_time(pid: int) -> int | None:
         return None
 
 
-def state_of(pid: int) -> str | None:
-    """Return the state letter of the process ("R", "S", "Z", …), None if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return file.read().rpartition(b")")[2].split()[0].decode()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-
-
 def boot_id() -> str:
     with open("/proc/sys/kernel/random/boot_id", "rb") as file:
         return file.read().decode().strip()
 
 
 def is_alive(pid: int, started: int) -> bool:
-    """Tell whether the process of this boot recorded as (pid, start time) still exists and is not a zombie."""
-    return start_time(pid) == started and state_of(pid) not in ("Z", "X", None)
+    """Tell whether the process of this boot recorded as (pid, start time) still exists and has not begun to exit.
+
+    The init of a PID namespace may stay in its exit for ever: until all in it are reaped, which is up to their parents
+    (pid_namespaces(7)). Fields 3, 9 and 22 of proc(5) stat.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return int(fields[19]) == started and fields[0] not in (b"Z", b"X") and not int(fields[6]) & PF_EXITING
 
 
 def is_same_process(pid: int, started: int, boot: str) -> bool:
-    """Tell whether the process recorded as (pid, start time, boot) still exists and is not a zombie."""
+    """Tell whether the process recorded as (pid, start time, boot) still exists and has not begun to exit."""
     return pid > 0 and boot == boot_id() and is_alive(pid, started)
 
 
