@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["Discovered", "LoadOptions", "discover", "load", "load_tree"]
 
 
+MANY = 100
+"""More errors than a person looks at: what may follow from so many is not looked for."""
 _GO_TRUE = ("1", "t", "T", "true", "TRUE", "True")
 
 
@@ -72,7 +74,7 @@ def load_checked(options: LoadOptions) -> tuple[Loaded, set[str]]:
 
 def _inconsistencies(loaded: Loaded, active: set[str], options: LoadOptions) -> list[ComposeError]:
     """What is wrong between services and resources, but for what may only be so because of the errors already found."""
-    if not options.check_consistency:
+    if not options.check_consistency or len(loaded.errors) > MANY:
         return []
     checked = active | enabled(loaded.services, loaded.found.profiles)
     consistency = Consistency(loaded.tree, checked, loaded.texts)
