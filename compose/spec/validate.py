@@ -220,10 +220,16 @@ def _subject(path: Path) -> str:
     return dotted(path) or "the file"
 
 
+MOST_CANDIDATES = 500
+"""Among how many a likeness is looked for: each costs time."""
+
+
 def closest(word: str, candidates: Any) -> str | None:
     """The candidate that the word most likely was meant to be."""
     import difflib
 
+    if len(candidates) > MOST_CANDIDATES:
+        return None
     lowered = {str(candidate).lower(): str(candidate) for candidate in candidates}
     found = difflib.get_close_matches(word.lower().replace("-", "_"), lowered, 1, 0.7)
     return lowered[found[0]] if found else None
