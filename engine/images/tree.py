@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 TYPE_CHECKING = False
@@ -25,7 +26,8 @@ def remove_tree(path: str | bytes, *, dir_fd: int | None = None) -> None:
                 _dissolve(top, name, serial)
     finally:
         os.close(top)
-    os.rmdir(path, dir_fd=dir_fd)
+    with contextlib.suppress(FileNotFoundError):  # another was removing it, too
+        os.rmdir(path, dir_fd=dir_fd)
 
 
 def _unlink_files(directory: int) -> list[str]:
@@ -36,7 +38,8 @@ def _unlink_files(directory: int) -> list[str]:
             if entry.is_dir(follow_symlinks=False):
                 directories.append(entry.name)
             else:
-                os.unlink(entry.name, dir_fd=directory)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.name, dir_fd=directory)
     return directories
 
 

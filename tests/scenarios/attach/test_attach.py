@@ -72,7 +72,7 @@ def test_signals_are_passed_on(stack: Stack) -> None:
     stack.wait_for_output("polite", "waiting")
     child = stack.start("attach", "--no-stdin", "polite")
     stack.wait_until(lambda: stack.umiak("logs", "polite").stdout.count("waiting") == 1, "it to wait")
-    stack.wait_until(lambda: is_caught(child.pid, signal.SIGTERM), "attach to be there")
+    stack.wait_until(lambda: is_caught(child.pid, signal.SIGQUIT), "attach to pass signals on")
     child.send_signal(signal.SIGTERM)
     output, _ = child.communicate(timeout=60)
     assert (child.returncode, output) == (6, "bye\n")
