@@ -21,6 +21,8 @@ from engine.images.build.context import ignore_rules
 from engine.images.build.ignore import IgnoreRules, compile_rules
 
 if TYPE_CHECKING:
+    from watchfiles.main import FileChange
+
     from compose.desired import Desired
     from compose.model.deploy import Hook, Trigger
     from compose.model.project import Project
@@ -201,64 +203,59 @@ class Watcher:
 
     def run(self) -> None:
         """Sync what is to be synced at once; then follow changes, batch by batch."""
-        while not self._stopped.is_set():
-            self._follow()
+        following = _Following(self._rules, self._files, self._stopped)
+        try:
+            self._begin()
+            while self._take_until_redefined(following):
+                # The new one begins before the old one ends, so that no change is missed in between.
+                before, following = following, _Following(self._rules, self._files, self._stopped)
+                late = before.end()
+                self._bring_up()
+                self._begin()
+                self.take(late)
+        finally:
+            following.end()
 
-    def _follow(self) -> None:
-        """Follow changes by the rules of now, until `stop` or a change of the rules."""
-        import watchfiles
+    def _begin(self) -> None:
+        self._initial_sync()
+        self._tell("enabled", "Watch enabled")
 
-        directories = self._directories()
-        alone = _Files(self._files.union(rule.path for rule in self._rules if not os.path.isdir(rule.path)))
-        changes = watchfiles.watch(
-            *(directories or alone.directories),
-            recursive=bool(directories),
-            watch_filter=lambda _change, path: bool(directories) and any(rule.concerns(path) for rule in self._rules),
-            debounce=DEBOUNCE_MS,
-            stop_event=self._stopped,
-            raise_interrupt=False,
-            ignore_permission_denied=True,
-            rust_timeout=QUIET_MS,
-            yield_on_timeout=True,
-        )
-        with alone:
-            first = next(changes, set())  # from here on no change is missed
-            self._initial_sync()
-            self._tell("enabled", "Watch enabled")
-            for batch in itertools.chain((first,), changes):
-                added = (path for change, path in batch if change == watchfiles.Change.added)
-                # What was written into a new directory before it was followed is told by nobody.
-                paths = alone.changed().union((path for _, path in batch), *(files_below(path) for path in added))
-                if paths & self._files and self._take_definition():
-                    return
-                self.take(paths)
+    def _take_until_redefined(self, following: _Following) -> bool:
+        """Do what changes ask for, until the project says something else (True) or `stop`."""
+        for paths in following:
+            if paths & self._files and self._take_definition():
+                return True
+            self.take(paths)
+        return False
 
     def _take_definition(self) -> bool:
-        """Read the project again and bring it to what it says; False, with an error told, where that cannot be done."""
-        from compose.verdicts import UpOptions
-
+        """Read the project again; False, with an error told, where it cannot be read."""
         if self._reload is None:
             return False
         try:
             self._desired, self._rules = self._reload()
+        except (UmiakError, OSError) as error:
+            self._tell("error", f"the project as it is now cannot be read: {error}")
+            return False
+        return True
+
+    def _bring_up(self) -> None:
+        """Bring the services to what the project says now."""
+        from compose.verdicts import UpOptions
+
+        try:
             plan = self._orchestrator.up(self._desired, UpOptions(services=tuple(self._services)))
         except (UmiakError, OSError) as error:
             self._tell("error", f"the project as it is now cannot be brought up: {error}")
-            return False
+            return
         for service in dict.fromkeys(operation.service for operation in plan if operation.kind == "StartContainer"):
             self.renewed(service)
         self._tell("reloaded", "the project has changed: watching it as it is now")
-        return True
 
     def take(self, paths: Collection[str]) -> None:
         """Do what a batch of changes asks for, a service at a time."""
         for service, wanted in due(self._rules, paths).items():
             self._safely(service, lambda service=service, wanted=wanted: self._do(service, wanted))  # type: ignore[misc]
-
-    def _directories(self) -> list[str]:
-        """The directories to follow with all that is in them."""
-        paths = {rule.path for rule in self._rules if os.path.isdir(rule.path)}
-        return sorted(path for path in paths if not any(_below(o, path) not in (None, ".") for o in paths))
 
     def _initial_sync(self) -> None:
         for rule in self._rules:
@@ -352,6 +349,53 @@ class Watcher:
         self._orchestrator.sink(event)
 
 
+class _Following:
+    """Follows what rules are about, and single `files`, from the moment that it is made to its `end` or until `stopped`.
+
+    An iteration gives the changed paths, batch by batch; a batch may be empty.
+    """
+
+    def __init__(self, rules: Sequence[Rule], files: Collection[str], stopped: threading.Event) -> None:
+        import watchfiles
+
+        directories = _outermost({rule.path for rule in rules if os.path.isdir(rule.path)})
+        self._alone = _Files({*files, *(rule.path for rule in rules if not os.path.isdir(rule.path))})
+        self._changes = watchfiles.watch(
+            *(directories or self._alone.directories),
+            recursive=bool(directories),
+            watch_filter=lambda _change, path: bool(directories) and any(rule.concerns(path) for rule in rules),
+            debounce=DEBOUNCE_MS,
+            stop_event=stopped,
+            raise_interrupt=False,
+            ignore_permission_denied=True,
+            rust_timeout=QUIET_MS,
+            yield_on_timeout=True,
+        )
+        self._alone.begin()
+        self._first = next(self._changes, set())  # from here on no change is missed
+
+    def __iter__(self) -> Iterator[set[str]]:
+        for batch in itertools.chain((self._first,), self._changes):
+            yield self._paths(batch)
+
+    def end(self) -> set[str]:
+        """Stop; return what has changed since the last batch."""
+        last = self._paths(next(self._changes, set()))
+        self._changes.close()
+        self._alone.end()
+        return last
+
+    def _paths(self, batch: set[FileChange]) -> set[str]:
+        added = (path for change, path in batch if change.name == "added")
+        # What was written into a new directory before it was followed is told by nobody.
+        return self._alone.changed().union((path for _, path in batch), *(files_below(path) for path in added))
+
+
+def _outermost(directories: Collection[str]) -> list[str]:
+    """The directories to follow with all that is in them."""
+    return sorted(path for path in directories if not any(_below(o, path) not in (None, ".") for o in directories))
+
+
 class _Files:
     """Follows single files, by their directories but not what is in these, because editors put another file in a file's place."""
 
@@ -363,13 +407,14 @@ class _Files:
         self._changed: SimpleQueue[str] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> _Files:
+    def begin(self) -> None:
+        """Follow them; return once no change is missed any more."""
         if self._paths:
             self._thread.start()
             self._begun.wait()
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def end(self) -> None:
+        """Stop following."""
         self._over.set()
         if self._paths:
             self._thread.join()
