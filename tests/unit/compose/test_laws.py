@@ -53,13 +53,18 @@ def as_file(made: dict[str, Any], internal: bool) -> str:
 
 
 def programs(made: dict[str, Any]) -> dict[str, str]:
-    """What each must do for all conditions on it to come true; none where they contradict each other."""
+    """What each must do for all conditions on it to come true; none where they contradict each other.
+
+    It is in the definition too: a container that is kept goes on doing what it did.
+    """
     wanted: dict[str, str] = {}
     for service in made.values():
         for name, need in service["depends_on"].items():
             program = {"service_healthy": "healthy", "service_completed_successfully": "exit 0"}.get(need["condition"])
             if program and wanted.setdefault(name, program) != program:
                 need["condition"] = "service_started"
+    for name, program in wanted.items():
+        made[name]["environment"]["DOES"] = program
     return wanted
 
 
