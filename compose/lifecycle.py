@@ -21,9 +21,8 @@ from compose.plan import (
     RunProvider,
     UnpauseContainer,
 )
-from engine.types import ContainerInfo, ContainerSpec, NetworkInfo, VolumeInfo
+from engine.types import RUNNING, ContainerInfo, ContainerSpec, NetworkInfo, VolumeInfo
 
-RUNNING = ("running", "paused", "restarting")
 _CONDITIONS: Mapping[str, Condition] = {
     "service_healthy": "service_healthy",
     "service_completed_successfully": "service_completed_successfully",

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from compose import labels
 from engine.errors import Conflict, NotFound, UmiakError
 from engine.events import Event, Sink, discard
+from engine.types import RUNNING
 
 if TYPE_CHECKING:
     from compose.desired import Desired
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from engine.facade import Engine
     from engine.runtime.client import ExecSession
     from engine.types import ContainerInfo
-
-RUNNING = ("running", "paused", "restarting")
 
 
 class Orchestrator:

@@ -36,9 +36,9 @@ from compose.pulling import is_wanted
 from compose.readiness import judge
 from compose.rolling import Update
 from compose.updates import has_fixed_address, obstacle
-from compose.verdicts import RUNNING, Replica, Surplus, UpOptions, decide, selection
+from compose.verdicts import Replica, Surplus, UpOptions, decide, selection
 from engine.errors import NotFound
-from engine.types import ContainerInfo, ContainerSpec, Mount
+from engine.types import RUNNING, ContainerInfo, ContainerSpec, Mount
 
 _CONDITIONS: Mapping[str, Condition] = {
     "service_healthy": "service_healthy",

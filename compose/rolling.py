@@ -17,7 +17,7 @@ from compose import hooks, labels
 from compose.plan import AwaitContainer, Delay, Plan, PlanBuilder, RemoveContainer, RenameContainer
 from compose.readiness import judge
 from compose.updates import Policy, obstacle
-from compose.verdicts import RUNNING
+from engine.types import RUNNING
 
 if TYPE_CHECKING:
     from compose.desired import Desired, DesiredService

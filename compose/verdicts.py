@@ -5,7 +5,7 @@ The verdict of one replica may depend on those of the services it needs, so serv
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -16,13 +16,11 @@ from compose.observe import Observed
 from compose.plan import Change
 from engine.errors import InvalidInput, NotFound
 from engine.frozen import frozen
-from engine.types import ContainerInfo
+from engine.types import RUNNING, ContainerInfo, ContainerSpec, NetworkInfo, NetworkSpec, VolumeInfo, VolumeSpec
 
 Verdict = Literal["keep", "start", "hook", "restart", "create", "recreate", "finish"]
 """`finish` completes a replacement that a kill interrupted; `restart` is stop and start because a dependency is replaced; `hook`
 runs the post_start of one that runs already."""
-
-RUNNING = ("running", "paused", "restarting")
 
 
 @frozen
@@ -236,46 +234,51 @@ class _Judge:
 
     def _renewed_networks(self) -> dict[str, str]:
         """Name → cause for the project's own networks whose definition changed."""
-        services = (self.desired.services[name] for name in self.selected)
-        used = {r.network for service in services if self.options.count(service) for r in service.template.networks}
+        used = {r.network for template in self._templates() for r in template.networks}
         causes = {}
-        for key, spec in self.desired.networks.items():
-            existing = self.observed.networks.get(spec.name)
-            if existing is None or spec.name not in used:
-                continue
-            if existing.spec.labels.get(labels.PROJECT) != self.desired.project:
-                self.verdicts.warnings.append(f"network {spec.name} was not made by this project and is used as it is")
-            elif existing.spec.labels.get(labels.CONFIG_HASH) != spec.labels[labels.CONFIG_HASH]:
-                changes = changes_between(existing.spec, spec)
-                if self.options.no_recreate:
-                    self.verdicts.warnings.append(
-                        f"network {spec.name} has changed ({changes}), and is kept because of --no-recreate"
-                    )
-                else:
-                    causes[spec.name] = f"network {key} changed: {changes}"
+        for key, name, changes in self._changed("network", self.desired.networks, self.observed.networks, used):
+            if self.options.no_recreate:
+                told = f"network {name} has changed ({changes}), and is kept because of --no-recreate"
+                self.verdicts.warnings.append(told)
+            else:
+                causes[name] = f"network {key} changed: {changes}"
         return causes
 
     def _renewed_volumes(self) -> dict[str, str]:
         """Name → cause for the project's own volumes whose definition changed and that are to be made anew; others are warned of."""
-        services = (self.desired.services[name] for name in self.selected)
-        used = {m.source for s in services if self.options.count(s) for m in s.template.mounts if m.type == "volume"}
+        used = {mount.source for template in self._templates() for mount in template.mounts if mount.type == "volume"}
         causes = {}
-        for key, spec in self.desired.volumes.items():
-            existing = self.observed.volumes.get(spec.name)
-            if existing is None or spec.name not in used:
-                continue
-            if existing.spec.labels.get(labels.PROJECT) != self.desired.project:
-                self.verdicts.warnings.append(f"volume {spec.name} was not made by this project and is used as it is")
-            elif existing.spec.labels.get(labels.CONFIG_HASH) != spec.labels[labels.CONFIG_HASH]:
-                changes = changes_between(existing.spec, spec)
-                if self.options.renew_volumes:
-                    causes[spec.name] = f"volume {key} changed: {changes}"
-                else:
-                    self.verdicts.warnings.append(
-                        f"volume {spec.name} is kept as it is although its definition changed ({changes}):"
-                        " `umiak up --yes` makes it anew, and what is in it is lost"
-                    )
+        for key, name, changes in self._changed("volume", self.desired.volumes, self.observed.volumes, used):
+            if self.options.renew_volumes:
+                causes[name] = f"volume {key} changed: {changes}"
+            else:
+                self.verdicts.warnings.append(
+                    f"volume {name} is kept as it is although its definition changed ({changes}):"
+                    " `umiak up --yes` makes it anew, and what is in it is lost"
+                )
         return causes
+
+    def _templates(self) -> list[ContainerSpec]:
+        """Those of the services that are to have containers."""
+        services = (self.desired.services[name] for name in self.selected)
+        return [service.template for service in services if self.options.count(service)]
+
+    def _changed(
+        self,
+        kind: str,
+        wanted: Mapping[str, NetworkSpec | VolumeSpec],
+        existing: Mapping[str, NetworkInfo | VolumeInfo],
+        used: Collection[str],
+    ) -> Iterator[tuple[str, str, str]]:
+        """Key, name and changes of the project's own that are used and exist with another definition; warn of those of others."""
+        for key, spec in wanted.items():
+            found = existing.get(spec.name)
+            if found is None or spec.name not in used:
+                continue
+            if found.spec.labels.get(labels.PROJECT) != self.desired.project:
+                self.verdicts.warnings.append(f"{kind} {spec.name} was not made by this project and is used as it is")
+            elif found.spec.labels.get(labels.CONFIG_HASH) != spec.labels[labels.CONFIG_HASH]:
+                yield key, spec.name, changes_between(found.spec, spec)
 
     def _is_affected(self, name: str) -> bool:
         """Whether a service that was not asked for has containers that lose their network, a volume or the owner of a namespace."""

@@ -27,6 +27,7 @@ from engine.runtime import bundle, client, journal, liveness, netns, runtimes, s
 from engine.runtime.cgroup import DEFAULT_PARENT, Cgroup, open_cgroup
 from engine.state import State
 from engine.types import (
+    RUNNING,
     ContainerInfo,
     ContainerSpec,
     ContainerStatus,
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from engine.images.store import ImageStore
     from engine.transfer import Tree
 
-RUNNING = ("running", "paused", "restarting")
 OWNER_LABEL = "io.umiak.owner"
 """Ties a container to a process (`pid:start time`): when that process is gone, so is the container."""
 

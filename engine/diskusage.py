@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from engine.images.tree import disk_usage
-from engine.types import Image
+from engine.types import RUNNING, Image
 
 if TYPE_CHECKING:
     from engine.facade import Engine
@@ -87,7 +87,7 @@ def _containers(engine: Engine) -> Usage:
                 info.name,
                 info.id,
                 disk_usage(f"{engine.paths.container(info.id)}/upper"),
-                info.status.state in ("running", "paused", "restarting"),
+                info.status.state in RUNNING,
                 created_at=info.created_at,
             )
             for info in engine.containers()

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.errors import InvalidInput
 from engine.types import (
+    RUNNING,
     ContainerSpec,
     ContainerStatus,
     DeviceLimit,
@@ -79,7 +80,7 @@ def _health(data: Mapping[str, Any] | None) -> Health | None:
 
 def published_ports(data: Mapping[str, Any]) -> tuple[PublishedPort, ...]:
     """The ports that a running container's monitor reports as published."""
-    if data["state"] not in ("running", "paused", "restarting"):
+    if data["state"] not in RUNNING:
         return ()
     return tuple(
         PublishedPort(port["host_ip"], port["host_port"], port["container_port"], port["protocol"])

@@ -13,6 +13,8 @@ from typing import Any, Literal
 from engine.frozen import frozen
 
 ContainerState = Literal["created", "running", "paused", "restarting", "exited", "dead"]
+RUNNING: tuple[ContainerState, ...] = ("running", "paused", "restarting")
+"""The states of a container that is to be stopped before it is removed."""
 HealthState = Literal["none", "starting", "healthy", "unhealthy"]
 
 

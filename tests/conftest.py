@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests import leaks, needs
-from tests.stack import COMPOSE, Host, Stack, StackMaker, copy_stack
+from tests.stack import COMPOSE, UMIAK, Host, Stack, StackMaker, copy_stack
+from tests.terminal import Opener, Terminal
 
 SCENARIOS = Path(__file__).parent / "scenarios"
 SCENARIO_NEEDS = ("root", "netns", "mount", "overlay", "cgroup")
@@ -140,3 +141,18 @@ def make_stack(request: pytest.FixtureRequest, host: Host, leak_check: None) -> 
 def stack(request: pytest.FixtureRequest, busybox: str, make_stack: StackMaker) -> Stack:
     """The stack of the scenario's own folder, not yet up."""
     return make_stack(request.path.parent)
+
+
+@pytest.fixture
+def terminal(stack: Stack) -> Iterator[Opener]:
+    """Opens terminals that run `umiak` in the stack's folder."""
+    opened: list[Terminal] = []
+
+    def open_terminal(*arguments: str) -> Terminal:
+        environment = stack.host.environment({**stack.env, "TERM": "xterm"})
+        opened.append(Terminal([UMIAK, *arguments], cwd=stack.directory, env=environment))
+        return opened[-1]
+
+    yield open_terminal
+    for one in opened:
+        one.close()

@@ -12,6 +12,7 @@ from compose.cli.options import Args, Command, Option
 from compose.cli.view.template import inspected, listing
 from compose.cli.view.units import human_size, iso_time, local_time, short_id
 from engine.errors import InvalidInput
+from engine.types import RUNNING
 
 if TYPE_CHECKING:
     from engine.facade import Engine
@@ -86,8 +87,7 @@ def _ls(engine: Engine, args: Args) -> None:
     found = [
         info
         for info in sorted(engine.containers(), key=lambda info: -info.created_at)
-        if (everything or info.status.state in ("running", "paused", "restarting"))
-        and all(_passes(info, text, engine) for text in filters)
+        if (everything or info.status.state in RUNNING) and all(_passes(info, text, engine) for text in filters)
     ]
     rows = [_row(info, args, names) for info in found]
     if args.flag("quiet"):

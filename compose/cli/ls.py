@@ -11,7 +11,7 @@ from compose.cli.context import Context
 from compose.cli.options import Args, Command, Option
 from compose.cli.view.template import listing
 from engine.errors import InvalidInput
-from engine.types import ContainerInfo
+from engine.types import RUNNING, ContainerInfo
 
 COMMAND = Command(
     "ls",
@@ -43,7 +43,7 @@ def run(context: Context, args: Args) -> int:
 def _projects(containers: Iterable[ContainerInfo], everything: bool) -> list[dict[str, Any]]:
     by_name: dict[str, list[ContainerInfo]] = {}
     for one in containers:
-        if everything or one.status.state in ("running", "paused", "restarting"):
+        if everything or one.status.state in RUNNING:
             by_name.setdefault(one.labels[labels.PROJECT], []).append(one)
     return [
         {"Name": name, "Status": _status(found), "ConfigFiles": _files(found)}

@@ -7,7 +7,7 @@ from compose.cli.context import Context, check_services
 from compose.cli.options import Args, Command, Option
 from compose.cli.view import listing
 from engine.errors import InvalidInput
-from engine.types import ContainerInfo
+from engine.types import RUNNING, ContainerInfo
 
 STATES = ("paused", "restarting", "removing", "running", "dead", "created", "exited")
 
@@ -67,7 +67,7 @@ def _filtered(args: Args) -> list[str]:
 def _is_shown(container: ContainerInfo) -> bool:
     """Without -a: what runs, one-off containers left out."""
     is_one_off = container.labels.get(labels.ONEOFF) == "True"
-    return container.status.state in ("running", "paused", "restarting") and not is_one_off
+    return container.status.state in RUNNING and not is_one_off
 
 
 def _print(shown: list[ContainerInfo], project: str, args: Args) -> None:

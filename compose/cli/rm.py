@@ -8,6 +8,7 @@ from compose.cli.context import Context, print_plan
 from compose.cli.labelled import containers_of
 from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
+from engine.types import RUNNING
 
 COMMAND = Command(
     "rm",
@@ -27,7 +28,7 @@ def run(context: Context, args: Args) -> int:
     stop, volumes = args.flag("stop"), args.flag("volumes")
     with context.view("rm") as view, context.orchestrator(view=view) as orchestrator:
         found = containers_of(context, orchestrator, args.words, stopped=True)
-        going = [one for one in found if stop or one.status.state not in ("running", "paused", "restarting")]
+        going = [one for one in found if stop or one.status.state not in RUNNING]
         if not going:
             print("No stopped containers", file=sys.stderr)
             return 0

@@ -31,9 +31,8 @@ _STOP_TIMEOUT_US = 10_000_000  # until SIGKILL when the host goes down: Compose'
 _TIMEOUT_S = 10.0
 _ATTEMPTS = 3
 
-_joined: dict[
-    str, str
-] = {}  # slice → the scope's cgroup, which this process or the one that it was forked from has joined
+# Slice → the scope's cgroup, which this process or the one that it was forked from has joined.
+_joined: dict[str, str] = {}
 _troubles: list[str] = []
 
 

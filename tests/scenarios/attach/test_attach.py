@@ -3,29 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.stack import UMIAK, Stack
-from tests.terminal import Terminal
-
-Opener = Callable[..., Terminal]
-
-
-@pytest.fixture
-def terminal(stack: Stack) -> Iterator[Opener]:
-    """Opens terminals that run `umiak` in the stack's folder."""
-    opened: list[Terminal] = []
-
-    def open_terminal(*arguments: str) -> Terminal:
-        environment = stack.host.environment({**stack.env, "TERM": "xterm"})
-        opened.append(Terminal([UMIAK, *arguments], cwd=stack.directory, env=environment))
-        return opened[-1]
-
-    yield open_terminal
-    for one in opened:
-        one.close()
+from tests.stack import Stack
+from tests.terminal import Opener
 
 
 @pytest.mark.umiak("Docker ends with 1 when the user detaches")

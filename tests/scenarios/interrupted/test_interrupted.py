@@ -3,32 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.stack import UMIAK, Stack, wait_for
-from tests.terminal import Terminal
+from tests.stack import Stack, wait_for
+from tests.terminal import Opener
 
 pytestmark = pytest.mark.umiak("Docker ends with 130 at SIGTERM, dies of SIGHUP, and waits for health meanwhile")
 
-Opener = Callable[..., Terminal]
 SIGNALS = [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
-
-
-@pytest.fixture
-def terminal(stack: Stack) -> Iterator[Opener]:
-    """Opens terminals that run `umiak` in the stack's folder."""
-    opened: list[Terminal] = []
-
-    def open_terminal(*arguments: str) -> Terminal:
-        environment = stack.host.environment({**stack.env, "TERM": "xterm"})
-        opened.append(Terminal([UMIAK, *arguments], cwd=stack.directory, env=environment))
-        return opened[-1]
-
-    yield open_terminal
-    for one in opened:
-        one.close()
 
 
 @pytest.mark.parametrize(("number", "code"), SIGNALS)

@@ -12,6 +12,7 @@ from typing import Any
 from engine.errors import Conflict, NotFound, UmiakError, Unavailable
 from engine.paths import Paths
 from engine.types import (
+    RUNNING,
     ContainerInfo,
     ContainerSpec,
     ContainerStatus,
@@ -151,7 +152,7 @@ class FakeEngine:
     def stop_container(self, ref: str, *, timeout_s: float | None = None) -> ContainerStatus:
         info = self.container(ref)
         self._call(f"stop {info.name}")
-        if info.status.state in ("running", "paused", "restarting"):
+        if info.status.state in RUNNING:
             self.set_status(info.id, state="exited", exit_code=0, pid=0, health=None)
         self._set(replace(self.container(ref), desired="stopped"))
         return self.container(ref).status

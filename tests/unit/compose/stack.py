@@ -29,6 +29,12 @@ class FakeStack:
         (self.directory / "compose.yaml").write_text(textwrap.dedent(text))
         return self
 
+    def edit(self, old: str, new: str) -> FakeStack:
+        path = self.directory / "compose.yaml"
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+        return self
+
     def desired(self, **given: Any) -> Desired:
         path = str(self.directory / "compose.yaml")
         options = LoadOptions(files=(path,), project_name="p", environment={}, **given)

@@ -29,13 +29,6 @@ def running(stack: FakeStack) -> FakeStack:
     return stack
 
 
-def edit(stack: FakeStack, old: str, new: str) -> FakeStack:
-    path = stack.directory / "compose.yaml"
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
-    return stack
-
-
 def test_the_first_plan_makes_everything_in_order(stack: FakeStack) -> None:
     assert steps(stack.write(WEB_AND_DB).plan()) == [
         "[] -> #1 volume:data, CreateVolume, not found",
@@ -53,7 +46,7 @@ def test_up_twice_changes_nothing(running: FakeStack) -> None:
 
 
 def test_an_edit_recreates_only_what_changed_and_says_why(running: FakeStack) -> None:
-    assert steps(edit(running, "green", "blue").plan()) == [
+    assert steps(running.edit("green", "blue").plan()) == [
         '[] -> #1 service:web:1, CreateContainer, environment.COLOUR: "green" → "blue"',
         "[1] -> #2 service:web:1, StopContainer, replaced by #1",
         "[2] -> #3 service:web:1, RemoveContainer, replaced by #1",
@@ -63,7 +56,7 @@ def test_an_edit_recreates_only_what_changed_and_says_why(running: FakeStack) ->
 
 
 def test_values_that_look_secret_are_not_shown(running: FakeStack) -> None:
-    edit(running, "COLOUR: green", "DB_PASSWORD: hunter2")
+    running.edit("COLOUR: green", "DB_PASSWORD: hunter2")
     assert "hunter2" not in str(running.plan())
     assert 'environment.DB_PASSWORD: (none) → "***"' in str(running.plan())
 
@@ -75,12 +68,12 @@ def test_a_new_image_recreates(running: FakeStack) -> None:
 
 def test_a_recreated_container_takes_its_anonymous_volumes_over(running: FakeStack) -> None:
     before = running.engine.container("p-db-1").volumes
-    edit(running, "image: db", "image: db\n    init: true").up()
+    running.edit("image: db", "image: db\n    init: true").up()
     assert running.engine.container("p-db-1").volumes == before
     assert steps(running.plan()) == []
-    edit(running, "init: true", "init: false").up()
+    running.edit("init: true", "init: false").up()
     assert running.engine.container("p-db-1").volumes == before
-    edit(running, "init: false", "init: true").up(renew_anonymous_volumes=True)
+    running.edit("init: false", "init: true").up(renew_anonymous_volumes=True)
     assert running.engine.container("p-db-1").volumes["/cache"] != before["/cache"]
 
 
@@ -99,7 +92,7 @@ def test_a_completed_one_shot_is_not_run_again_until_its_definition_changes(stac
         """
     ).up()
     assert steps(stack.plan()) == []
-    assert steps(edit(stack, "[one]", "[two]").plan()) == [
+    assert steps(stack.edit("[one]", "[two]").plan()) == [
         '[] -> #1 service:job:1, CreateContainer, command: ["one"] → ["two"]',
         "[1] -> #2 service:job:1, RemoveContainer, replaced by #1",
         "[2] -> #3 service:job:1, RenameContainer, replaced by #1",
@@ -182,7 +175,7 @@ def test_orphans_are_named_and_removed_when_asked(running: FakeStack) -> None:
 
 
 def test_a_service_that_a_profile_hides_is_no_orphan(running: FakeStack) -> None:
-    edit(running, "web:\n", "web:\n    profiles: [later]\n")
+    running.edit("web:\n", "web:\n    profiles: [later]\n")
     assert running.plan().warnings == ()
 
 
@@ -251,7 +244,7 @@ def test_a_fixed_address_is_freed_before_it_is_taken_again(stack: FakeStack) -> 
         networks: {n: {ipam: {config: [{subnet: 10.9.0.0/24}]}}}
         """
     stack.write(text).up()
-    kinds = [operation.kind for operation in edit(stack, "[one]", "[two]").plan()]
+    kinds = [operation.kind for operation in stack.edit("[one]", "[two]").plan()]
     assert kinds == ["StopContainer", "RemoveContainer", "CreateContainer", "StartContainer"]
 
 
@@ -264,7 +257,7 @@ def test_what_shares_a_namespace_is_recreated_with_its_owner(stack: FakeStack) -
         """
     ).up()
     assert stack.engine.container("p-app-1").spec.network_mode == "container:p-vpn-1"
-    plan = edit(stack, "[one]", "[two]").plan("vpn")
+    plan = stack.edit("[one]", "[two]").plan("vpn")
     assert any("shares what belongs to vpn, which is replaced" in line for line in steps(plan))
     stack.up("vpn")
     assert steps(stack.plan()) == []
@@ -278,7 +271,7 @@ def test_dependents_with_restart_true_are_restarted_around_the_replacement(stack
           web: {image: app, depends_on: {db: {condition: service_started, restart: true}}}
         """
     ).up()
-    edit(stack, "[one]", "[two]").up()
+    stack.edit("[one]", "[two]").up()
     assert [call for call in stack.engine.calls if not call.startswith(("create", "rename"))] == [
         "stop p-web-1",
         "stop p-db-1",
@@ -305,7 +298,7 @@ def test_services_named_bring_what_they_need_and_no_more(running: FakeStack) -> 
 
 def test_force_recreate_recreates_and_no_recreate_does_not(running: FakeStack) -> None:
     assert "asked for with --force-recreate" in str(running.plan(force_recreate=True))
-    assert steps(edit(running, "green", "blue").plan(no_recreate=True)) == []
+    assert steps(running.edit("green", "blue").plan(no_recreate=True)) == []
 
 
 def test_waiting_is_for_what_is_not_ready_yet(running: FakeStack) -> None:
@@ -323,7 +316,7 @@ def test_creating_without_starting_waits_for_nothing(stack: FakeStack) -> None:
 
 
 def test_a_volume_with_another_definition_is_kept_with_a_warning(running: FakeStack) -> None:
-    edit(running, "volumes: {data: {}}", "volumes: {data: {driver_opts: {type: tmpfs, device: tmpfs}}}")
+    running.edit("volumes: {data: {}}", "volumes: {data: {driver_opts: {type: tmpfs, device: tmpfs}}}")
     assert steps(running.plan()) == []
     assert (
         'is kept as it is although its definition changed (options.type: (none) → "tmpfs"' in running.plan().warnings[0]
@@ -331,7 +324,7 @@ def test_a_volume_with_another_definition_is_kept_with_a_warning(running: FakeSt
 
 
 def test_a_volume_with_another_definition_is_made_anew_where_that_is_asked_for(running: FakeStack) -> None:
-    edit(running, "volumes: {data: {}}", "volumes: {data: {labels: {a: b}}}")
+    running.edit("volumes: {data: {}}", "volumes: {data: {labels: {a: b}}}")
     cause = 'volume data changed: labels.a: (none) → "b"'
     assert steps(running.plan("db", renew_volumes=True)) == [
         f"[] -> #1 service:db:1, StopContainer, {cause}",
@@ -357,5 +350,5 @@ def test_who_takes_the_volumes_of_another_is_recreated_with_it(stack: FakeStack)
     ).up()
     assert stack.engine.container("p-b-1").spec.volumes_from == ("p-a-1:ro",)
     assert steps(stack.plan()) == []
-    plan = edit(stack, "[one]", "[two]").plan()
+    plan = stack.edit("[one]", "[two]").plan()
     assert "service:b:1, CreateContainer, shares what belongs to a, which is replaced" in str(plan)

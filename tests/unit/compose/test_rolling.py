@@ -28,13 +28,6 @@ def web(stack: FakeStack) -> FakeStack:
     return stack
 
 
-def edit(stack: FakeStack, old: str, new: str) -> FakeStack:
-    path = stack.directory / "compose.yaml"
-    assert old in path.read_text()
-    path.write_text(path.read_text().replace(old, new))
-    return stack
-
-
 def blue_does(stack: FakeStack, program: str, number: int = 0) -> None:
     """Let the new containers do something else, or only the one with that number."""
 
@@ -57,7 +50,7 @@ BLUE = dict.fromkeys(GREEN, "running blue")
 
 def test_containers_are_replaced_group_by_group_and_removed_at_the_end(web: FakeStack) -> None:
     cause = "update {} of 3, stop-first"
-    plan = steps(edit(web, "green", "blue").plan())
+    plan = steps(web.edit("green", "blue").plan())
     made = ", ".join(plan[:3])
     assert made.count("CreateContainer") == 3
     assert plan[3:12] == [
@@ -78,9 +71,9 @@ def test_containers_are_replaced_group_by_group_and_removed_at_the_end(web: Fake
 
 
 def test_start_first_stops_the_old_one_when_the_new_one_is_good(web: FakeStack) -> None:
-    edit(web, "scale: 3", "scale: 1")
-    edit(web, "parallelism: 2", "order: start-first").up()
-    plan = steps(edit(web, "green", "blue").plan())
+    web.edit("scale: 3", "scale: 1")
+    web.edit("parallelism: 2", "order: start-first").up()
+    plan = steps(web.edit("green", "blue").plan())
     assert [line.split(", ")[1] for line in plan] == [
         "CreateContainer",
         "StartContainer",
@@ -93,7 +86,7 @@ def test_start_first_stops_the_old_one_when_the_new_one_is_good(web: FakeStack) 
 
 
 def test_a_delay_lies_between_groups(web: FakeStack) -> None:
-    plan = steps(edit(edit(web, "parallelism: 2", "delay: 10ms"), "green", "blue").plan())
+    plan = steps(web.edit("parallelism: 2", "delay: 10ms").edit("green", "blue").plan())
     assert sum("service:web, Delay, update_config.delay 0.01s" in line for line in plan) == 2
     web.up()
     assert containers(web) == BLUE
@@ -103,7 +96,7 @@ def test_a_delay_lies_between_groups(web: FakeStack) -> None:
 def test_a_failed_update_is_rolled_back_and_the_old_containers_run(web: FakeStack, order: str) -> None:
     before = {c.id for c in web.engine.containers()}
     blue_does(web, "unhealthy")
-    edit(edit(web, "parallelism: 2", f"order: {order}"), "green", "blue")
+    web.edit("parallelism: 2", f"order: {order}").edit("green", "blue")
     with pytest.raises(UmiakError, match=r"is unhealthy; web: rolled back to the former containers"):
         web.up()
     assert containers(web) == GREEN
@@ -113,14 +106,14 @@ def test_a_failed_update_is_rolled_back_and_the_old_containers_run(web: FakeStac
 
 def test_a_container_that_cannot_start_is_a_failed_update(web: FakeStack) -> None:
     blue_does(web, "cannot start")
-    edit(web, "green", "blue")
+    web.edit("green", "blue")
     with pytest.raises(UmiakError, match="already used by nginx"):
         web.up()
     assert containers(web) == GREEN
 
 
 def test_pause_keeps_what_is_good_and_brings_the_rest_back(web: FakeStack) -> None:
-    edit(edit(web, "parallelism: 2, failure_action: rollback", ""), "green", "blue")
+    web.edit("parallelism: 2, failure_action: rollback", "").edit("green", "blue")
     blue_does(web, "unhealthy", 2)
     with pytest.raises(UmiakError, match="web: 1 of 3 containers are new, the others are again what they were"):
         web.up()
@@ -131,7 +124,7 @@ def test_pause_keeps_what_is_good_and_brings_the_rest_back(web: FakeStack) -> No
 
 
 def test_continue_goes_on_with_a_warning(web: FakeStack) -> None:
-    edit(edit(web, "failure_action: rollback", "failure_action: continue"), "green", "blue")
+    web.edit("failure_action: rollback", "failure_action: continue").edit("green", "blue")
     web.engine.programs["web"] = "unhealthy"
     web.up()
     assert containers(web) == BLUE
@@ -139,7 +132,7 @@ def test_continue_goes_on_with_a_warning(web: FakeStack) -> None:
 
 
 def test_so_many_failures_are_tolerated_as_max_failure_ratio_says(web: FakeStack) -> None:
-    edit(edit(web, "parallelism: 2", "max_failure_ratio: 0.4"), "green", "blue")
+    web.edit("parallelism: 2", "max_failure_ratio: 0.4").edit("green", "blue")
     blue_does(web, "unhealthy", 2)
     web.up()
     assert containers(web) == BLUE
@@ -148,7 +141,7 @@ def test_so_many_failures_are_tolerated_as_max_failure_ratio_says(web: FakeStack
 def test_a_restart_while_it_is_watched_is_a_failure(stack: FakeStack) -> None:
     stack.write("services: {web: {image: app, environment: {COLOUR: green}, deploy: {update_config: {monitor: 30s}}}}")
     stack.up()
-    edit(stack, "green", "blue")
+    stack.edit("green", "blue")
     stack.engine.programs["web"] = "exit 1"
     with pytest.raises(UmiakError, match=r"exited \(1\)"):
         stack.up()
@@ -156,8 +149,8 @@ def test_a_restart_while_it_is_watched_is_a_failure(stack: FakeStack) -> None:
 
 
 def test_what_only_one_container_can_hold_is_said_and_done_stop_first(web: FakeStack) -> None:
-    edit(edit(web, "scale: 3", "ports: ['8080:80']"), "parallelism: 2", "order: start-first").up()
-    plan = edit(web, "green", "blue").plan()
+    web.edit("scale: 3", "ports: ['8080:80']").edit("parallelism: 2", "order: start-first").up()
+    plan = web.edit("green", "blue").plan()
     assert "web is updated stop-first, not start-first: it publishes port 8080 of the host" in plan.warnings[0]
     kinds = [operation.kind for operation in plan]
     assert kinds.index("StopContainer") < kinds.index("StartContainer")
@@ -171,13 +164,13 @@ def test_a_fixed_address_forbids_it(stack: FakeStack) -> None:
         networks: {n: {ipam: {config: [{subnet: 10.0.0.0/24}]}}}
         """
     ).up()
-    plan = edit(stack, "green", "blue").plan()
+    plan = stack.edit("green", "blue").plan()
     assert "update_config of web is not acted on: its fixed address" in plan.warnings[0]
     assert "AwaitContainer" not in str(plan)
 
 
 def test_a_word_that_means_nothing_is_an_error_with_its_place(web: FakeStack) -> None:
-    edit(web, "failure_action: rollback", "failure_action: explode")
+    web.edit("failure_action: rollback", "failure_action: explode")
     with pytest.raises(InvalidInput, match='"explode" is no failure_action') as caught:
         web.plan()
     assert "compose.yaml:8:" in str(caught.value.place)
@@ -187,7 +180,7 @@ def test_other_services_wait_for_the_whole_update(web: FakeStack) -> None:
     path = web.directory / "compose.yaml"
     path.write_text(path.read_text() + "  api: {image: app, environment: {COLOUR: green}, depends_on: [web]}\n")
     web.up()
-    plan = edit(web, "green", "blue").plan()
+    plan = web.edit("green", "blue").plan()
     (start,) = [o for o in plan if o.resource == "service:api:1" and o.kind == "StartContainer"]
     renames = {o.id for o in plan if o.resource.startswith("service:web") and o.kind == "RenameContainer"}
     assert renames <= set(start.after)
@@ -196,7 +189,7 @@ def test_other_services_wait_for_the_whole_update(web: FakeStack) -> None:
 @pytest.mark.parametrize("order", ["stop-first", "start-first"])
 @pytest.mark.parametrize("call", range(24))
 def test_an_update_killed_at_any_call_is_finished_by_the_next(web: FakeStack, order: str, call: int) -> None:
-    edit(edit(web, "parallelism: 2", f"order: {order}"), "green", "blue")
+    web.edit("parallelism: 2", f"order: {order}").edit("green", "blue")
     web.engine.fail_at = call
     try:
         web.up()
@@ -210,12 +203,12 @@ def test_an_update_killed_at_any_call_is_finished_by_the_next(web: FakeStack, or
 
 @pytest.mark.parametrize("call", range(0, 24, 3))
 def test_an_update_killed_and_taken_back_in_the_file_ends_with_the_old_containers(web: FakeStack, call: int) -> None:
-    edit(web, "green", "blue")
+    web.edit("green", "blue")
     web.engine.fail_at = call
     try:
         web.up()
     except KeyboardInterrupt:
         pass
     web.engine.fail_at = None
-    edit(web, "blue", "green").up()
+    web.edit("blue", "green").up()
     assert containers(web) == GREEN
