@@ -16,6 +16,7 @@ import time
 from engine.kernel import bpf, process
 from engine.kernel.bpf import DeviceRule
 from engine.kernel.procfs import start_time
+from engine.runtime import cgroupfs
 from engine.runtime.steps import LaunchError
 
 TYPE_CHECKING = False
@@ -43,9 +44,7 @@ _V2_THROTTLES = {
 }
 _NO_WEIGHTS = "no I/O scheduler of this host knows weights: none is set"
 _REMOVE_TIMEOUT_S = 5.0
-_MADE = "trusted.umiak"  # an extended attribute of the directories that we make
 _FREEZE_TIMEOUT_S = 10.0
-_NO_LIMIT_FROM = 2**62  # v1 shows "no limit" as the largest page-aligned number
 
 # What every container may use, besides making any node. OCI runtime-spec, config-linux.md, "Default Devices".
 _DEFAULT_RULES = (
@@ -204,12 +203,12 @@ class Cgroup:
     def remove(self) -> None:
         """Remove the cgroup, waiting a little for processes that are just ending; then its parents, if we made them and it was the last."""
         for _, path in self.hierarchies():
-            _remove_tree(path, time.monotonic() + _REMOVE_TIMEOUT_S)
-            _remove_unused(os.path.dirname(path))
+            cgroupfs.remove_tree(path, time.monotonic() + _REMOVE_TIMEOUT_S)
+            cgroupfs.remove_unused(os.path.dirname(path))
 
     def _make(self) -> None:
         for _, path in self.hierarchies():
-            _make_directories(path)
+            cgroupfs.make_directories(path)
 
     def _undo(self) -> None:
         try:
@@ -244,18 +243,18 @@ class CgroupV1(Cgroup):
 
     def attach(self, pid: int) -> None:
         for _, path in self.hierarchies():
-            _write(f"{path}/cgroup.procs", str(pid))
+            cgroupfs.write(f"{path}/cgroup.procs", str(pid))
 
     def remove(self) -> None:
         ours = [path for _, path in self.hierarchies()]
-        made = max(map(_made_above, ours), default=0)
+        made = max(map(cgroupfs.made_above, ours), default=0)
         super().remove()
         if self._has_siblings():
             return
         # crun and runc are in every hierarchy, and take away but their container's own directory.
         for path in (f"{mount}/{self.place}" for mount in (*self._mounts.values(), *self._named)):
             for level in range(1, made + 1 if path not in ours else 0):
-                _remove_empty(path.rsplit("/", level)[0])
+                cgroupfs.remove_empty(path.rsplit("/", level)[0])
 
     def _has_siblings(self) -> bool:
         """Whether the directory above serves other containers."""
@@ -278,7 +277,7 @@ class CgroupV1(Cgroup):
         self._apply_cpu(resources.get("cpu") or {})
         limit = (resources.get("pids") or {}).get("limit")
         if limit:
-            _write(f"{self._needed('pids', 'a pids limit')}/pids.max", _or_max(limit))
+            cgroupfs.write(f"{self._needed('pids', 'a pids limit')}/pids.max", _or_max(limit))
         self._apply_block_io(resources.get("blockIO") or {})
         for file in resources.get("unified") or {}:
             self.warnings.append(f"{file} is a setting of cgroup v2, which does not control this host: it is not set")
@@ -289,68 +288,68 @@ class CgroupV1(Cgroup):
         for key, file in _V1_THROTTLES.items():
             for entry in block_io.get(key) or ():
                 path = f"{self._needed('blkio', 'a limit of block I/O')}/blkio.throttle.{file}"
-                _write(path, f"{entry['major']}:{entry['minor']} {entry['rate']}")
+                cgroupfs.write(path, f"{entry['major']}:{entry['minor']} {entry['rate']}")
         for device, weight in _weights(block_io):
             path = f"{self._needed('blkio', 'a weight of block I/O')}/blkio.bfq.weight{'_device' if device else ''}"
             if os.path.exists(path):
-                _write(path, f"{device} {weight}".strip())
+                cgroupfs.write(path, f"{device} {weight}".strip())
             else:
                 self.warnings.append(_NO_WEIGHTS)
 
     def _apply_memory(self, memory: Mapping[str, Any]) -> None:
         limit, swap = memory.get("limit"), memory.get("swap")
         if limit is not None:
-            _write(f"{self._needed('memory', 'a memory limit')}/memory.limit_in_bytes", str(limit))
+            cgroupfs.write(f"{self._needed('memory', 'a memory limit')}/memory.limit_in_bytes", str(limit))
         if swap is not None:
             path = f"{self._needed('memory', 'a swap limit')}/memory.memsw.limit_in_bytes"
             if os.path.exists(path):
-                _write(path, str(swap))
+                cgroupfs.write(path, str(swap))
             else:
                 self.warnings.append("the kernel does not account for swap: no swap limit is set")
         if memory.get("reservation") is not None:
-            _write(
+            cgroupfs.write(
                 f"{self._needed('memory', 'a memory reservation')}/memory.soft_limit_in_bytes",
                 str(memory["reservation"]),
             )
         if memory.get("swappiness") is not None:
-            _write(f"{self._needed('memory', 'swappiness')}/memory.swappiness", str(memory["swappiness"]))
+            cgroupfs.write(f"{self._needed('memory', 'swappiness')}/memory.swappiness", str(memory["swappiness"]))
         if memory.get("disableOOMKiller"):
-            _write(f"{self._needed('memory', 'the OOM killer')}/memory.oom_control", "1")
+            cgroupfs.write(f"{self._needed('memory', 'the OOM killer')}/memory.oom_control", "1")
 
     def _apply_cpu(self, cpu: Mapping[str, Any]) -> None:
         files = {"shares": "cpu.shares", "period": "cpu.cfs_period_us", "quota": "cpu.cfs_quota_us", "idle": "cpu.idle"}
         for key, file in files.items():
             if cpu.get(key):
-                _write(f"{self._needed('cpu', 'a CPU limit')}/{file}", str(cpu[key]))
+                cgroupfs.write(f"{self._needed('cpu', 'a CPU limit')}/{file}", str(cpu[key]))
         if cpu.get("cpus") or cpu.get("mems"):
             path = self._needed("cpuset", "a choice of CPUs")
-            _make_directories(path)
+            cgroupfs.make_directories(path)
             self._inherit_cpuset(os.path.dirname(path))
             self._inherit_cpuset(path)
             for key in ("mems", "cpus"):
                 if cpu.get(key):
-                    _write(f"{path}/cpuset.{key}", str(cpu[key]))
+                    cgroupfs.write(f"{path}/cpuset.{key}", str(cpu[key]))
 
     def _inherit_cpuset(self, path: str) -> None:
         """Copy the parent's sets where a new cpuset has none: nothing can be attached to an empty one. cpuset(7)."""
         for name in ("cpuset.mems", "cpuset.cpus"):
-            if not _read(f"{path}/{name}").strip():
-                _write(f"{path}/{name}", _read(f"{os.path.dirname(path)}/{name}").strip())
+            if not cgroupfs.read(f"{path}/{name}").strip():
+                cgroupfs.write(f"{path}/{name}", cgroupfs.read(f"{os.path.dirname(path)}/{name}").strip())
 
     def _apply_devices(self, rules: Sequence[DeviceRule]) -> None:
         path = self._needed("devices", "device rules")
         for rule in rules:
             file = f"{path}/devices.{'allow' if rule.allow else 'deny'}"
             if rule.type == "a" and rule.major is None and rule.minor is None:
-                _write(file, "a")
+                cgroupfs.write(file, "a")
                 continue
             for type_ in "bc" if rule.type == "a" else rule.type:
                 numbers = ":".join("*" if number is None else str(number) for number in (rule.major, rule.minor))
-                _write(file, f"{type_} {numbers} {rule.access}")
+                cgroupfs.write(file, f"{type_} {numbers} {rule.access}")
 
     def _oom_kills(self) -> int:
         path = self._path("memory")
-        return _table(f"{path}/memory.oom_control").get("oom_kill", 0) if path else 0
+        return cgroupfs.table(f"{path}/memory.oom_control").get("oom_kill", 0) if path else 0
 
     def open_oom_events(self) -> tuple[int, bool]:
         path = self._path("memory")
@@ -360,7 +359,7 @@ class CgroupV1(Cgroup):
             return -1, False
         fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
-            _write(f"{path}/cgroup.event_control", f"{fd} {control}")
+            cgroupfs.write(f"{path}/cgroup.event_control", f"{fd} {control}")
         finally:
             os.close(control)
         return fd, False
@@ -368,7 +367,7 @@ class CgroupV1(Cgroup):
     def pids(self) -> list[int]:
         found: set[int] = set()
         for _, path in self.hierarchies():
-            found.update(_pids_below(path))
+            found.update(cgroupfs.pids_below(path))
         return sorted(found)
 
     def freeze(self) -> None:
@@ -376,16 +375,16 @@ class CgroupV1(Cgroup):
         deadline = time.monotonic() + _FREEZE_TIMEOUT_S
         while True:
             # Written again each time: a process forked meanwhile keeps the state at FREEZING.
-            _write(path, "FROZEN")
-            if _read(path).strip() == "FROZEN":
+            cgroupfs.write(path, "FROZEN")
+            if cgroupfs.read(path).strip() == "FROZEN":
                 return
             if time.monotonic() > deadline:
-                _write(path, "THAWED")
+                cgroupfs.write(path, "THAWED")
                 raise TimeoutError(errno.ETIMEDOUT, "a process of the container does not stop", path)
             time.sleep(0.001)
 
     def thaw(self) -> None:
-        _write(f"{self._needed('freezer', 'pausing')}/freezer.state", "THAWED")
+        cgroupfs.write(f"{self._needed('freezer', 'pausing')}/freezer.state", "THAWED")
 
     def kill(self) -> None:
         deadline = time.monotonic() + _REMOVE_TIMEOUT_S
@@ -400,15 +399,15 @@ class CgroupV1(Cgroup):
 
     def stats(self) -> dict[str, int | None]:
         memory, cpu, pids, blkio = (self._path(name) for name in ("memory", "cpuacct", "pids", "blkio"))
-        read, written = _v1_io(f"{blkio}/blkio.throttle.io_service_bytes")
+        read, written = cgroupfs.v1_io(f"{blkio}/blkio.throttle.io_service_bytes")
         return {
-            "memory_usage_bytes": _number(f"{memory}/memory.usage_in_bytes"),
-            "memory_limit_bytes": _number(f"{memory}/memory.limit_in_bytes"),
-            "memory_peak_bytes": _number(f"{memory}/memory.max_usage_in_bytes"),
-            "memory_cache_bytes": _table(f"{memory}/memory.stat").get("total_inactive_file"),
-            "cpu_usage_ns": _number(f"{cpu}/cpuacct.usage"),
-            "pids_current": _number(f"{pids}/pids.current"),
-            "pids_limit": _number(f"{pids}/pids.max"),
+            "memory_usage_bytes": cgroupfs.number(f"{memory}/memory.usage_in_bytes"),
+            "memory_limit_bytes": cgroupfs.number(f"{memory}/memory.limit_in_bytes"),
+            "memory_peak_bytes": cgroupfs.number(f"{memory}/memory.max_usage_in_bytes"),
+            "memory_cache_bytes": cgroupfs.table(f"{memory}/memory.stat").get("total_inactive_file"),
+            "cpu_usage_ns": cgroupfs.number(f"{cpu}/cpuacct.usage"),
+            "pids_current": cgroupfs.number(f"{pids}/pids.current"),
+            "pids_limit": cgroupfs.number(f"{pids}/pids.max"),
             "io_read_bytes": read,
             "io_write_bytes": written,
         }
@@ -443,19 +442,19 @@ class CgroupV2(Cgroup):
 
     def attach(self, pid: int) -> None:
         # A write waits for an RCU grace period, several milliseconds, even when it changes nothing.
-        if pid in _pids_below(self.path):
+        if pid in cgroupfs.pids_below(self.path):
             return
         try:
-            _write(f"{self.path}/cgroup.procs", str(pid))
+            cgroupfs.write(f"{self.path}/cgroup.procs", str(pid))
         except OSError as error:
             if error.errno not in _NO_INTERNAL_PROCESSES:
                 raise
             # The container, a systemd say, has shared its controllers out among its own cgroups: the process goes to init's.
-            _write(f"{self._home_of_init()}/cgroup.procs", str(pid))
+            cgroupfs.write(f"{self._home_of_init()}/cgroup.procs", str(pid))
 
     def _home_of_init(self) -> str:
         """Return the cgroup of the oldest process."""
-        homes = {pid: path for path in _below(self.path) for pid in _pids_of(path)}
+        homes = {pid: path for path in cgroupfs.below(self.path) for pid in cgroupfs.pids_of(path)}
         if not homes:
             raise OSError(errno.EBUSY, "the cgroup has children with controllers, and no process yet", self.path)
         return homes[min(homes, key=lambda pid: start_time(pid) or sys.maxsize)]
@@ -490,14 +489,14 @@ class CgroupV2(Cgroup):
 
         A cgroup with processes of its own cannot: cgroups(7), "no internal processes".
         """
-        available = _read(f"{directory}/cgroup.controllers").split()
-        enabled = _read(f"{directory}/cgroup.subtree_control").split()
+        available = cgroupfs.read(f"{directory}/cgroup.controllers").split()
+        enabled = cgroupfs.read(f"{directory}/cgroup.subtree_control").split()
         wanted = [name for name in _V2_CONTROLLERS if name in available and name not in enabled]
         if not wanted:
             return
         # All at once: a cgroup with processes would take the cpu controller alone, and make its children threads' cgroups.
         try:
-            _write(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in wanted))
+            cgroupfs.write(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in wanted))
             return
         except OSError as error:
             if error.errno in _NO_INTERNAL_PROCESSES:
@@ -505,7 +504,7 @@ class CgroupV2(Cgroup):
                 return
         for name in wanted:
             try:
-                _write(f"{directory}/cgroup.subtree_control", f"+{name}")
+                cgroupfs.write(f"{directory}/cgroup.subtree_control", f"+{name}")
             except OSError:
                 continue
 
@@ -531,7 +530,7 @@ class CgroupV2(Cgroup):
             # BFQ takes the numbers as they are; io.weight, 1 to 10000, is of the iocost controller. 100 is everyone's default.
             for file, value in (("io.bfq.weight", weight), ("io.weight", io_weight(weight))):
                 if os.path.exists(f"{self.path}/{file}"):
-                    _write(f"{self.path}/{file}", f"{device or 'default'} {value}")
+                    cgroupfs.write(f"{self.path}/{file}", f"{device or 'default'} {value}")
                     break
             else:
                 self.warnings.append(_NO_WEIGHTS)
@@ -545,7 +544,7 @@ class CgroupV2(Cgroup):
                 if controller in self._refused
                 else _missing(controller, what)
             )
-        _write(path, value)
+        cgroupfs.write(path, value)
 
     def _apply_memory(self, memory: Mapping[str, Any]) -> None:
         limit, swap = memory.get("limit"), memory.get("swap")
@@ -585,7 +584,7 @@ class CgroupV2(Cgroup):
             os.close(program_fd)
 
     def _oom_kills(self) -> int:
-        return _table(f"{self.path}/memory.events").get("oom_kill", 0)
+        return cgroupfs.table(f"{self.path}/memory.events").get("oom_kill", 0)
 
     def open_oom_events(self) -> tuple[int, bool]:
         try:
@@ -596,10 +595,10 @@ class CgroupV2(Cgroup):
         return fd, True
 
     def pids(self) -> list[int]:
-        return sorted(_pids_below(self.path))
+        return sorted(cgroupfs.pids_below(self.path))
 
     def freeze(self) -> None:
-        _write(f"{self.path}/cgroup.freeze", "1")
+        cgroupfs.write(f"{self.path}/cgroup.freeze", "1")
         if not self._await_event(b"frozen 1", _FREEZE_TIMEOUT_S):
             self.thaw()
             raise TimeoutError(errno.ETIMEDOUT, "a process of the container does not stop", self.path)
@@ -621,28 +620,31 @@ class CgroupV2(Cgroup):
             os.close(fd)
 
     def thaw(self) -> None:
-        _write(f"{self.path}/cgroup.freeze", "0")
+        cgroupfs.write(f"{self.path}/cgroup.freeze", "0")
 
     def kill(self) -> None:
         try:
-            _write(f"{self.path}/cgroup.kill", "1")
+            cgroupfs.write(f"{self.path}/cgroup.kill", "1")
         except FileNotFoundError:  # before Linux 5.14, or there is no cgroup
             _kill_all(self.pids())
 
     def stats(self) -> dict[str, int | None]:
-        usage_us = _table(f"{self.path}/cpu.stat").get("usage_usec")
-        read, written = _v2_io(f"{self.path}/io.stat")
+        usage_us = cgroupfs.table(f"{self.path}/cpu.stat").get("usage_usec")
+        read, written = cgroupfs.v2_io(f"{self.path}/io.stat")
         return {
-            "memory_usage_bytes": _number(f"{self.path}/memory.current"),
-            "memory_limit_bytes": _number(f"{self.path}/memory.max"),
-            "memory_peak_bytes": _number(f"{self.path}/memory.peak"),
-            "memory_cache_bytes": _table(f"{self.path}/memory.stat").get("inactive_file"),
+            "memory_usage_bytes": cgroupfs.number(f"{self.path}/memory.current"),
+            "memory_limit_bytes": cgroupfs.number(f"{self.path}/memory.max"),
+            "memory_peak_bytes": cgroupfs.number(f"{self.path}/memory.peak"),
+            "memory_cache_bytes": cgroupfs.table(f"{self.path}/memory.stat").get("inactive_file"),
             "cpu_usage_ns": None if usage_us is None else usage_us * 1000,
-            "pids_current": _number(f"{self.path}/pids.current"),
-            "pids_limit": _number(f"{self.path}/pids.max"),
+            "pids_current": cgroupfs.number(f"{self.path}/pids.current"),
+            "pids_limit": cgroupfs.number(f"{self.path}/pids.max"),
             "io_read_bytes": read,
             "io_write_bytes": written,
-            **{f"{name}_pressure_us": _pressure(f"{self.path}/{name}.pressure") for name in ("cpu", "memory", "io")},
+            **{
+                f"{name}_pressure_us": cgroupfs.pressure(f"{self.path}/{name}.pressure")
+                for name in ("cpu", "memory", "io")
+            },
         }
 
 
@@ -691,168 +693,9 @@ def _or_max(value: int) -> str:
     return "max" if value < 0 else str(value)
 
 
-def _write(path: str, value: str) -> None:
-    fd = os.open(path, os.O_WRONLY)
-    try:
-        os.write(fd, value.encode())
-    except OSError as error:
-        error.filename = path
-        raise
-    finally:
-        os.close(fd)
-
-
-def _read(path: str) -> str:
-    with open(path, encoding="ascii") as file:
-        return file.read()
-
-
-def _number(path: str) -> int | None:
-    """Read one number; None for "max", for v1's way to say it, and when the file is not there."""
-    try:
-        value = int(_read(path))
-    except (OSError, ValueError):
-        return None
-    return value if value < _NO_LIMIT_FROM else None
-
-
-def _table(path: str) -> dict[str, int]:
-    """Read "name number" lines; empty when the file is not there."""
-    try:
-        lines = _read(path).splitlines()
-    except OSError:
-        return {}
-    return {name: int(value) for name, _, value in (line.partition(" ") for line in lines) if value.isdigit()}
-
-
-def _pressure(path: str) -> int | None:
-    """Read for how long some process has had to wait. None where the kernel does not count it (psi=1 switches it on)."""
-    try:
-        return int(_read(path).split("\n", 1)[0].rpartition("total=")[2])
-    except (OSError, ValueError):
-        return None
-
-
-def _v1_io(path: str) -> tuple[int | None, int | None]:
-    totals = {"Read": 0, "Write": 0}
-    try:
-        for line in _read(path).splitlines():
-            fields = line.split()
-            if len(fields) == 3 and fields[1] in totals:
-                totals[fields[1]] += int(fields[2])
-    except OSError:
-        return None, None
-    return totals["Read"], totals["Write"]
-
-
-def _v2_io(path: str) -> tuple[int | None, int | None]:
-    totals = {"rbytes": 0, "wbytes": 0}
-    try:
-        for field in _read(path).split():
-            key, _, value = field.partition("=")
-            if key in totals:
-                totals[key] += int(value)
-    except OSError:
-        return None, None
-    return totals["rbytes"], totals["wbytes"]
-
-
-def _make_directories(path: str) -> None:
-    """Make a directory and its parents, which another's `remove` may take away again at any moment; those made are marked."""
-    for _ in range(100):
-        try:
-            os.mkdir(path)
-        except FileExistsError:
-            return
-        except FileNotFoundError:
-            _make_directories(os.path.dirname(path))
-            continue
-        try:
-            os.setxattr(path, _MADE, b"1")
-        except OSError:
-            pass  # it just stays when it is no longer needed
-        return
-    raise OSError(errno.EAGAIN, "its parent keeps vanishing", path)
-
-
-def _is_made(path: str) -> bool:
-    """Whether it was us who made the directory. One that others made, with limits perhaps, is theirs to remove."""
-    try:
-        return bool(os.getxattr(path, _MADE))
-    except OSError:
-        return False
-
-
-def _made_above(path: str) -> int:
-    """Count the directories above that we made."""
-    level = 0
-    while _is_made(path := os.path.dirname(path)):
-        level += 1
-    return level
-
-
-def _below(path: str) -> Iterator[str]:
-    """Yield the directories of a cgroup, the innermost first: a container may have made some."""
-    try:
-        with os.scandir(path) as entries:
-            children = [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
-    except FileNotFoundError:
-        return
-    for child in children:
-        yield from _below(child)
-    yield path
-
-
-def _pids_below(path: str) -> set[int]:
-    return {pid for directory in _below(path) for pid in _pids_of(directory)}
-
-
-def _pids_of(directory: str) -> set[int]:
-    try:
-        found = {int(line) for line in _read(f"{directory}/cgroup.procs").split()}
-    except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):  # the last: it has but threads
-            raise
-        return set()
-    return found - {0}  # a process of another PID namespace
-
-
 def _kill_all(pids: Sequence[int]) -> None:
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
-
-
-def _remove_unused(path: str) -> None:
-    """Remove a parent that we made and its parents, as long as they are empty."""
-    while _is_made(path):
-        if not _remove_empty(path):
-            return
-        path = os.path.dirname(path)
-
-
-def _remove_empty(path: str) -> bool:
-    try:
-        os.rmdir(path)
-    except OSError:
-        return False  # others are in it, or one is just being made
-    return True
-
-
-def _remove_tree(path: str, deadline: float) -> None:
-    pause_s = 0.001
-    while True:
-        try:
-            for directory in _below(path):
-                os.rmdir(directory)
-            return
-        except FileNotFoundError:
-            continue
-        except OSError as error:
-            # A process that has been reaped stays counted for a moment.
-            if error.errno != errno.EBUSY or time.monotonic() > deadline:
-                raise
-        time.sleep(pause_s)
-        pause_s = min(pause_s * 2, 0.05)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine.runtime import cgroup as module
+from engine.runtime import cgroupfs
 from engine.runtime.cgroup import Cgroup, CgroupV1, CgroupV2, Hierarchies, device_rules, open_cgroup, weight_from_shares
 from engine.runtime.steps import LaunchError
 
@@ -55,7 +56,7 @@ def v2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CgroupV2:
     monkeypatch.setattr(module.bpf, "attach_device_program", lambda _cgroup, _program: None)
     (tmp_path / "cgroup.controllers").write_text("cpuset cpu io memory hugetlb pids\n")
     (tmp_path / "cgroup.subtree_control").write_text("memory\n")
-    make = module._make_directories
+    make = cgroupfs.make_directories
 
     def make_with_files(path: str) -> None:
         make(path)
@@ -66,7 +67,7 @@ def v2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CgroupV2:
             for name in files:
                 (directory / name).touch()
 
-    monkeypatch.setattr(module, "_make_directories", make_with_files)
+    monkeypatch.setattr(cgroupfs, "make_directories", make_with_files)
     return CgroupV2("umiak/box", str(tmp_path))
 
 
