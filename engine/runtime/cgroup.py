@@ -489,11 +489,9 @@ class CgroupV2(Cgroup):
 
         A cgroup with processes of its own cannot: cgroups(7), "no internal processes".
         """
+        # Also those that show as handed down already: another may be doing it, and the write waits until they are there.
         available = cgroupfs.read(f"{directory}/cgroup.controllers").split()
-        enabled = cgroupfs.read(f"{directory}/cgroup.subtree_control").split()
-        wanted = [name for name in _V2_CONTROLLERS if name in available and name not in enabled]
-        if not wanted:
-            return
+        wanted = [name for name in _V2_CONTROLLERS if name in available]
         # All at once: a cgroup with processes would take the cpu controller alone, and make its children threads' cgroups.
         try:
             cgroupfs.write(f"{directory}/cgroup.subtree_control", " ".join(f"+{name}" for name in wanted))
