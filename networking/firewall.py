@@ -98,11 +98,12 @@ class Firewall:
         comment = present.pop(self.table, None)
         if comment is None:
             return
+        # First, as the table is what remembers the value: a kill in between loses nothing.
+        if comment.startswith(COMMENT) and not any(other.startswith(COMMENT) for other in present.values()):
+            _write_forwarding(comment.removeprefix(COMMENT))
         batch = nft.Batch(self.table)
         batch.delete_table()
         batch.send()
-        if comment.startswith(COMMENT) and not any(other.startswith(COMMENT) for other in present.values()):
-            _write_forwarding(comment.removeprefix(COMMENT))
 
     def publish(self, ports: Iterable[Port]) -> None:
         """Lead ports of the host to a container: (host address or "", protocol, host port, address, port) each.

@@ -166,6 +166,27 @@ def test_the_first_network_switches_forwarding_on_and_the_last_one_puts_it_back(
         assert {link.name for link in netlink.links()} == {"lo", "out0"}
 
 
+def test_a_kill_while_the_last_network_goes_does_not_lose_what_forwarding_was(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = lab.driver.create(NetworkSpec("front"))
+
+    class Killed(BaseException):
+        """Nothing of ours catches it."""
+
+    def killed(batch: nft.Batch) -> None:
+        send(batch)
+        raise Killed
+
+    send = nft.Batch.send
+    with monkeypatch.context() as patched:
+        patched.setattr(nft.Batch, "send", killed)
+        with pytest.raises(Killed):
+            lab.driver.remove(front)
+    lab.driver.remove(front)
+    assert (forwarding(), nft.tables()) == ("0", {})
+
+
 def test_two_state_directories_share_a_host(lab: Lab, tmp_path: Path) -> None:
     from engine.paths import Paths
     from engine.state import State
