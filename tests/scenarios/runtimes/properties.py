@@ -110,7 +110,7 @@ PROPERTIES = (
     Property("process", "nice value", "awk '{ print $19 }' /proc/1/stat", False),
     Property("process", "scheduling policy", "awk '{ print $41 }' /proc/1/stat"),
     Property("process", "OOM score adjustment", "cat /proc/1/oom_score_adj"),
-    Property("process", "descriptors", "ls /proc/1/fd | head -n 3"),
+    Property("process", "descriptors", "ls /proc/1/fd 2> /dev/null | head -n 3"),  # it says of pipes that they are gone
     Property("process", "input", "readlink /proc/1/fd/0"),
     Property("process", "output", "readlink /proc/1/fd/1 | cut -c 1-5", False),
     Property("process", "threads", "of Threads"),
