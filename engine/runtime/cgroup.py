@@ -646,14 +646,19 @@ class CgroupV2(Cgroup):
         }
 
 
-def take_oom_event(fd: int) -> None:
-    """Take an event of `open_oom_events`, so that the next one will be told."""
+def take_oom_event(fd: int) -> bool:
+    """Take an event of `open_oom_events`, so that the next one will be told. True if a kill may be yet to come.
+
+    v2 tells of a kill that it has counted; v1 of a group that has run out of memory, just before the kill.
+    """
     try:
         os.pread(fd, 4096, 0)  # kernfs tells of changes since the last read from the start
     except OSError as error:
         if error.errno != errno.ESPIPE:
             raise
         os.read(fd, 8)  # an eventfd
+        return True
+    return False
 
 
 def weight_from_shares(shares: int) -> int:

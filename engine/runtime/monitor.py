@@ -50,7 +50,10 @@ if TYPE_CHECKING:
 COMM = "umiak-monitor"
 # How long to wait for the kernel to tell an adopted init's exit code, which it can once its parent has reaped it.
 UNSEEN_PATIENCE_S = 1.0
-UNSEEN_RETRY_S = 0.02
+# How long to look for a kill after a v1 group has run out of memory.
+OOM_KILL_S = 1.0
+# How long between two looks for either.
+LOOK_AGAIN_S = 0.02
 # How long a start that is to be attached to waits for its client.
 HOLD_S = 10.0
 
@@ -265,13 +268,20 @@ class Monitor:
             self.loop.add_reader(self._oom_fd, self._take_oom_event, urgent=urgent)
 
     def _take_oom_event(self) -> None:
-        cgroup.take_oom_event(self._oom_fd)
-        self._note_oom()
+        early = cgroup.take_oom_event(self._oom_fd)
+        self._await_oom_kill(time.monotonic() + (OOM_KILL_S if early else 0.0))
 
-    def _note_oom(self) -> None:
-        if self._cgroup.oom_killed():
+    def _await_oom_kill(self, deadline: float) -> None:
+        """Note a kill, which v1 counts only after its event; it is looked for until `deadline` on the monotonic clock."""
+        if self._oom_fd >= 0 and not self._note_oom() and time.monotonic() < deadline:
+            self.loop.call_later(LOOK_AGAIN_S, lambda: self._await_oom_kill(deadline))
+
+    def _note_oom(self) -> bool:
+        struck = self._cgroup.oom_killed()
+        if struck:
             self._oom_struck = True
             self._record("oom")
+        return struck
 
     def _end_watching_memory(self) -> bool:
         """Tell whether the OOM killer struck in this run."""
@@ -428,7 +438,7 @@ class Monitor:
         if code is None:
             code = process.exit_code_of(self._pidfd)
         if code is None and time.monotonic() < deadline:
-            self.loop.call_later(UNSEEN_RETRY_S, lambda: self._await_exit_code(deadline))
+            self.loop.call_later(LOOK_AGAIN_S, lambda: self._await_exit_code(deadline))
             return
         self._conclude(liveness.UNSEEN if code is None else code)
 
