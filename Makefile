@@ -45,7 +45,7 @@ $(VENV)/.tools-installed: pyproject.toml $(VENV)/.installed
 
 # What the tests look at the host with. The product itself needs none of them.
 $(VENV)/.test-packages: .ci/packages | $(BIN)/python
-	@sh .ci/packages iproute2=ip nftables=nft busybox-static docker-registry skopeo umoci openssl libarchive-tools=bsdtar crun runc tini=tini-static
+	@sh .ci/packages iproute2=ip nftables=nft busybox-static docker-registry skopeo umoci openssl openssh-client=ssh-agent libarchive-tools=bsdtar crun runc tini=tini-static
 	@touch $@
 
 install: $(VENV)/.installed

@@ -25,7 +25,12 @@ COMMAND = Command(
         Option("--pull", help="Look for newer base images"),
         Option("--build-arg", metavar="KEY=VALUE", many=True, help="Set a build argument; repeatable"),
         Option("--no-cache-filter", metavar="STAGE", many=True, help="Stage to build without the cache; repeatable"),
-        Option("--ssh", metavar="ID", many=True, help="SSH agent for RUN: default or NAME=SOCKET; repeatable"),
+        Option(
+            "--ssh",
+            metavar="ID",
+            many=True,
+            help="SSH agent or keys for RUN: default, NAME=SOCKET or NAME=KEY,…; repeatable",
+        ),
         Option("--with-dependencies", help="Build the services that these depend on too"),
         Option("--push", help="Push the images to their registries afterwards"),
         Option("--check", help="Check the Dockerfiles, and build nothing"),

@@ -37,7 +37,12 @@ COMMAND = Command(
         Option("--label", metavar="KEY=VALUE", many=True, help="Set a label; repeatable"),
         Option("--build-context", metavar="NAME=VALUE", many=True, help="Further named context; repeatable"),
         Option("--secret", metavar="ID", many=True, help="Secret for RUN: id=NAME[,src=FILE|,env=NAME]; repeatable"),
-        Option("--ssh", metavar="ID", many=True, help="SSH agent for RUN: default or NAME=SOCKET; repeatable"),
+        Option(
+            "--ssh",
+            metavar="ID",
+            many=True,
+            help="SSH agent or keys for RUN: default, NAME=SOCKET or NAME=KEY,…; repeatable",
+        ),
         Option("--allow", metavar="NAME", many=True, help="Let RUN ask for network.host or security.insecure"),
         Option("--network", metavar="MODE", default="default", help="Network of RUN: default, none, host or a name"),
         Option("--add-host", metavar="NAME:IP", many=True, help="Host name for RUN; repeatable"),
@@ -287,9 +292,9 @@ def argument(text: str) -> tuple[str, str | None]:
 
 
 def ssh_agent(text: str) -> tuple[str, str]:
-    """Read `--ssh NAME[=SOCKET]`."""
-    name, _, path = text.partition("=")
-    return name, os.path.abspath(path) if path else ""
+    """Read `--ssh NAME[=SOCKET]` and `--ssh NAME=KEY,…`."""
+    name, _, paths = text.partition("=")
+    return name, ",".join(os.path.abspath(path) for path in paths.split(",") if path)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -1,4 +1,7 @@
-"""`RUN --mount=type=ssh`: a socket in the container that leads to the caller's SSH agent. No key enters the build."""
+"""`RUN --mount=type=ssh`: a socket in the container that leads to an SSH agent. No key enters the build.
+
+A step may list the agent's keys and have it sign; it cannot add, remove or lock them.
+"""
 
 from __future__ import annotations
 
@@ -11,27 +14,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from engine.errors import InvalidInput, NotFound, Unavailable
+from engine.images.build import sshkeys
 
 _CHUNK_BYTES = 1 << 16
+_MAX_MESSAGE_BYTES = 1 << 18
+_ALLOWED = (11, 13, 27)
+"""The requests of the agent protocol that get through: list, sign, and extensions, by which ssh binds a session."""
+_REFUSED = b"\0\0\0\1\0"
+"""A request of no known type, in the place of a forbidden one: the agent answers it, in turn, with a failure."""
 
 
-def agent_socket(identity: str, source: str) -> str:
-    """The path of the agent's socket that `--ssh identity=source` means ("": the one of SSH_AUTH_SOCK)."""
-    path = source or os.environ.get("SSH_AUTH_SOCK", "")
-    if not path:
-        raise NotFound(
-            f"--ssh {identity}: no SSH agent is running",
-            hint="start one: eval $(ssh-agent) && ssh-add, then build again",
-        )
+@contextmanager
+def offered(identity: str, source: str, directory: str, name: str) -> Iterator[str]:
+    """The socket of the agent that `--ssh identity=source` means, for a block; "" is that of SSH_AUTH_SOCK.
+
+    A source may also be key files, several with commas between them: an agent in `directory` then serves them.
+    """
+    paths = _paths(identity, source)
+    sockets = [path for path in paths if _is_socket(identity, path)]
+    if not sockets:
+        with sshkeys.served(paths, directory, name) as path:
+            yield path
+    elif len(paths) > 1:
+        raise InvalidInput(f"--ssh {identity}: {sockets[0]} is the socket of an agent, and stands alone")
+    else:
+        check_reachable(sockets[0])
+        yield sockets[0]
+
+
+def _paths(identity: str, source: str) -> list[str]:
+    if not source:
+        source = os.environ.get("SSH_AUTH_SOCK", "")
+        if not source:
+            raise NotFound(
+                f"--ssh {identity}: no SSH agent is running",
+                hint=f"start one: eval $(ssh-agent) && ssh-add, then build again; or name a key: --ssh {identity}=FILE",
+            )
+    return [source] if os.path.exists(source) else source.split(",")
+
+
+def _is_socket(identity: str, path: str) -> bool:
+    """Whether a path is a socket. Raise InvalidInput where it is no file either."""
     try:
-        found = os.stat(path)
+        mode = os.stat(path).st_mode
     except OSError as error:
         raise NotFound(f"--ssh {identity}: cannot use {path}: {(error.strerror or str(error)).lower()}") from error
-    if not stat.S_ISSOCK(found.st_mode):
-        raise InvalidInput(
-            f"--ssh {identity}: {path} is not the socket of an agent", hint="add the key to an agent with ssh-add"
-        )
-    return path
+    if not stat.S_ISSOCK(mode) and not stat.S_ISREG(mode):
+        raise InvalidInput(f"--ssh {identity}: {path} is neither the socket of an agent nor a key")
+    return stat.S_ISSOCK(mode)
 
 
 @contextmanager
@@ -59,6 +89,27 @@ def forwarded(agent: str, directory: str, name: str, owner: tuple[int, int], mod
         os.close(directory_fd)
 
 
+class Requests:
+    """What a client says to an agent, cut into messages, the forbidden ones replaced."""
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+
+    def passed(self, data: bytes) -> bytes:
+        """What of the received bytes and those before goes on. Raise ConnectionError for what is no such protocol."""
+        self._rest += data
+        passed = bytearray()
+        while len(self._rest) >= 4:
+            end = 4 + int.from_bytes(self._rest[:4], "big")
+            if end > _MAX_MESSAGE_BYTES:
+                raise ConnectionError("a message to the agent is too long")
+            if len(self._rest) < end:
+                break
+            passed += self._rest[:end] if end > 4 and self._rest[4] in _ALLOWED else _REFUSED
+            del self._rest[:end]
+        return bytes(passed)
+
+
 class _Forwarder:
     """Copies between the container's connections and the agent's, in one thread, until woken."""
 
@@ -67,6 +118,7 @@ class _Forwarder:
         self.listener = listener
         self.woken = woken
         self.peers: dict[socket.socket, socket.socket] = {}
+        self.requests: dict[socket.socket, Requests] = {}
         self.selector = selectors.DefaultSelector()
 
     def run(self) -> None:
@@ -92,6 +144,7 @@ class _Forwarder:
             upstream.close()
             return
         self.peers[client], self.peers[upstream] = upstream, client
+        self.requests[client] = Requests()
         for source in (client, upstream):
             self.selector.register(source, selectors.EVENT_READ)
 
@@ -100,13 +153,14 @@ class _Forwarder:
         try:
             data = source.recv(_CHUNK_BYTES)
             if data:
-                target.sendall(data)
+                target.sendall(self.requests[source].passed(data) if source in self.requests else data)
                 return
         except OSError:
             pass
         for side in (source, target):
             self.selector.unregister(side)
             del self.peers[side]
+            self.requests.pop(side, None)
             side.close()
 
     def _end(self) -> None:

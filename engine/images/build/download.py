@@ -71,7 +71,7 @@ class Downloads:
     def transport(self) -> Transport:
         from engine.images.registry.transport import Transport
 
-        return Transport(self.settings, trusts_loopback=False)
+        return Transport(self.settings, registries=False)
 
     @cached_property
     def patience(self) -> Patience:

@@ -38,7 +38,7 @@ class BuildRequest:
     named_contexts: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     ssh: Mapping[str, str] = field(default_factory=dict)
-    """SSH agents by ID: the path of a socket, or "" for the caller's own agent."""
+    """SSH agents by ID: the path of a socket, or of key files with commas between, or "" for the caller's own agent."""
     entitlements: Sequence[str] = ()
     """What RUN may ask for: `network.host`, `security.insecure`."""
     options: StepOptions = field(default_factory=StepOptions)

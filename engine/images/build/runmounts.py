@@ -36,7 +36,7 @@ LayersOf = Callable[[Source], list[str]]
 
 @frozen
 class Grants:
-    """What the caller lets RUN steps use: secrets by ID, SSH agents by ID, and the directory of caches."""
+    """What the caller lets RUN steps use: secrets by ID, and SSH agents or keys by ID."""
 
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     ssh: Mapping[str, str] = field(default_factory=dict)
@@ -153,8 +153,7 @@ class RunMounts:
                     f"the SSH agent {name!r} was not given", hint=f"build with --ssh {name}, or add it to build.ssh"
                 )
             return
-        socket_path = agent.agent_socket(name, self.grants.ssh[name])
-        agent.check_reachable(socket_path)
+        socket_path = stack.enter_context(agent.offered(name, self.grants.ssh[name], private, f"agent{index}"))
         mode = number(mount.words.get("mode"), "mode", 0o600, 8)
         path = stack.enter_context(agent.forwarded(socket_path, private, str(index), _owner(mount), mode))
         extras.mounts.append(_bound(path, mount.target, read_only=False))

@@ -50,10 +50,13 @@ class Tls:
 class Transport:
     """Connections to any number of hosts. Safe to share between threads."""
 
-    def __init__(self, settings: Settings, user_agent: str = "umiak", *, trusts_loopback: bool = True) -> None:
-        """`trusts_loopback`: believe any certificate of this machine's own servers, as Docker does of registries."""
+    def __init__(self, settings: Settings, user_agent: str = "umiak", *, registries: bool = True) -> None:
+        """`registries`: believe any certificate of this machine's own, and follow no redirect from HTTPS to HTTP.
+
+        Of other servers neither holds, as with Docker: what a Dockerfile adds has a checksum where that matters.
+        """
         self._settings = settings
-        self._trusts_loopback = trusts_loopback
+        self._registries = registries
         self._user_agent = user_agent
         self._pools: dict[tuple[str | None, Tls], PoolManager] = {}
         self._lock = threading.Lock()
@@ -78,7 +81,7 @@ class Transport:
             if response.status not in _REDIRECTS or method not in ("GET", "HEAD") or not location:
                 return response
             response.release_conn() if method == "HEAD" else response.close()
-            url, before = _followed(url, location), url
+            url, before = self._followed(url, location), url
             if _origin(url) != _origin(before):
                 sent.pop("Authorization", None)
         raise InvalidInput(f"{urlsplit(url).netloc} redirects too often")
@@ -114,11 +117,21 @@ class Transport:
         except (OSError, ValueError) as error:
             raise Broken(f"the connection to {host} failed: {error}") from error
 
+    def _followed(self, url: str, location: str) -> str:
+        """Where a redirect leads. Raise InvalidInput where that is not HTTP, Denied where it may not lead there."""
+        target = joined(url, location)
+        here, there = urlsplit(url), urlsplit(target)
+        if there.scheme not in ("http", "https") or not there.hostname:
+            raise InvalidInput(f"{here.netloc} redirects to an address that is not HTTP")
+        if self._registries and here.scheme == "https" and there.scheme == "http":
+            raise Denied(f"{here.netloc} redirects from HTTPS to plain HTTP at {there.netloc}, which is refused")
+        return target
+
     def _tls(self, url: str) -> Tls:
         """By whose certificates a host is known."""
         parts = urlsplit(url)
         settings = self._settings.host(_ALIASES.get(parts.netloc, parts.netloc))
-        return Tls(settings.ca, settings.insecure or (self._trusts_loopback and is_loopback(parts.hostname or "")))
+        return Tls(settings.ca, settings.insecure or (self._registries and is_loopback(parts.hostname or "")))
 
     def _pool(self, proxy: str | None, tls: Tls) -> PoolManager:
         with self._lock:
@@ -198,16 +211,6 @@ def joined(url: str, location: str) -> str:
         raise InvalidInput(
             f"{urlsplit(url).netloc} names an address that is none: {location[:_MAX_SHOWN]!r}"
         ) from error
-    return target
-
-
-def _followed(url: str, location: str) -> str:
-    target = joined(url, location)
-    here, there = urlsplit(url), urlsplit(target)
-    if there.scheme not in ("http", "https") or not there.hostname:
-        raise InvalidInput(f"{here.netloc} redirects to an address that is not HTTP")
-    if here.scheme == "https" and there.scheme == "http":
-        raise Denied(f"{here.netloc} redirects from HTTPS to plain HTTP at {there.netloc}, which is refused")
     return target
 
 

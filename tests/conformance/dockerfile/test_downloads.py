@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -16,7 +20,7 @@ from engine.errors import InvalidInput, TimedOut, UmiakError, Unavailable
 from engine.images.build import download, git
 from engine.images.build.cancel import Cancellation, Cancelled
 from engine.images.build.download import Downloads
-from engine.images.registry.settings import Settings
+from engine.images.registry.settings import HostSettings, Settings
 
 QUICK = Settings(timeout_s=0.4, connect_timeout_s=2.0, attempts=3, backoff_s=0.01, longest_wait_s=5.0)
 
@@ -155,6 +159,35 @@ def test_what_does_not_pass_is_an_error_with_the_url(
     assert isinstance(caught.value, Unavailable | TimedOut)
     assert server.asked == 3
     assert os.listdir(downloads.directory) == []
+
+
+def with_a_certificate(server: Server, directory: Path) -> str:
+    """Let a server speak HTTPS; return the file of its certificate."""
+    key, certificate = directory / "key.pem", directory / "certificate.pem"
+    words = (
+        "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -addext subjectAltName=IP:127.0.0.1"
+    )
+    command = ["openssl", *words.split(), "-days", "2", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run(command, check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    server._server.socket = context.wrap_socket(server._server.socket, server_side=True)
+    server.url = server.url.replace("http:", "https:")
+    return str(certificate)
+
+
+def test_a_redirect_to_plain_http_is_followed_and_the_checksum_holds(server: Server, tmp_path: Path) -> None:
+    secure = Server()
+    hosts = {urlsplit(secure.url).netloc: HostSettings(ca=with_a_certificate(secure, tmp_path))}
+    downloads = Downloads(str(tmp_path / "d"), Cancellation(), replace(QUICK, hosts=hosts))
+    secure.answers = [lambda _, handler: send(handler, 302, b"", Location=server.url)]
+    server.answers = [whole]
+    with downloads.opened(downloads.find(secure.url, None)) as (path, _):
+        assert Path(path).read_bytes() == b"content"
+    other = downloads.find(secure.url, f"sha256:{'0' * 64}")
+    with pytest.raises(InvalidInput, match="does not match its checksum"), downloads.opened(other):
+        pass
+    secure.close()
 
 
 def test_a_file_without_end_is_refused(server: Server, downloads: Downloads, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,19 +1,23 @@
-"""RUN --mount in the engine's own containers: an SSH agent, and an interrupt in the middle that leaves nothing."""
+"""RUN --mount in the engine's own containers: SSH agents and keys, and an interrupt in the middle that leaves nothing."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from engine.errors import InvalidInput
 from engine.facade import Engine
 from engine.images.archive import import_rootfs
-from engine.images.build.agent import forwarded
+from engine.images.build.agent import Requests, forwarded, offered
 from engine.images.build.builder import BuildRequest
 from engine.images.build.cancel import Cancellation, Cancelled
 from engine.images.build.events import BuildEvent
@@ -40,7 +44,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
 
 @pytest.fixture
 def agent(tmp_path: Path) -> Iterator[str]:
-    """An SSH agent that answers each connection with what it was sent, in capitals."""
+    """An SSH agent that answers each connection with what it was sent."""
     path = str(tmp_path / "agent.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
@@ -53,7 +57,7 @@ def agent(tmp_path: Path) -> Iterator[str]:
                 except OSError:
                     return
                 with client, contextlib.suppress(OSError):
-                    client.sendall(client.recv(100).upper())
+                    client.sendall(client.recv(100))
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -88,13 +92,81 @@ def test_an_agent_s_socket_is_in_the_container_and_nowhere_else(engine: Engine, 
     assert leftovers(tmp_path) == []
 
 
-def test_what_is_said_to_the_socket_reaches_the_agent(agent: str, tmp_path: Path) -> None:
+def message(kind: int, rest: bytes = b"") -> bytes:
+    return (1 + len(rest)).to_bytes(4, "big") + bytes([kind]) + rest
+
+
+@pytest.mark.parametrize(
+    ("said", "reaches"),
+    [(message(11), message(11)), (message(13, b"key"), message(13, b"key")), (message(19), message(0))],
+    ids=["list", "sign", "remove all"],
+)
+def test_requests_reach_the_agent_but_not_those_that_change_it(
+    agent: str, tmp_path: Path, said: bytes, reaches: bytes
+) -> None:
     with forwarded(agent, str(tmp_path), "0", (0, 0), 0o600) as path:
-        for word in (b"one", b"two"):
+        for _ in range(2):
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
                 client.connect(path)
-                client.sendall(word)
-                assert client.recv(100) == word.upper()
+                client.sendall(said)
+                assert client.recv(100) == reaches
+
+
+@given(st.lists(st.tuples(st.sampled_from([11, 13, 17, 19, 22, 27]), st.binary(max_size=9))), st.data())
+def test_requests_may_arrive_in_any_pieces(sent: list[tuple[int, bytes]], data: st.DataObject) -> None:
+    requests, passed = Requests(), b""
+    rest = b"".join(message(*each) for each in sent)
+    while rest:
+        size = data.draw(st.integers(1, len(rest)))
+        passed += requests.passed(rest[:size])
+        rest = rest[size:]
+    assert passed == b"".join(message(*each) if each[0] in (11, 13, 27) else message(0) for each in sent)
+
+
+def new_key(path: Path, passphrase: str = "") -> str:
+    command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", passphrase, "-f", str(path)]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+    return str(path)
+
+
+def agents_of(engine: Engine) -> list[str]:
+    """The processes that work in the engine's directories."""
+    root = os.path.realpath(engine.images.paths.root)
+    found = []
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            found += [name] if os.readlink(f"/proc/{name}/cwd").startswith(root) else []
+    return found
+
+
+@pytest.mark.needs("ssh-agent", "ssh-keygen")
+def test_key_files_are_served_by_an_agent_that_ends_with_the_step(engine: Engine, tmp_path: Path) -> None:
+    keys = [new_key(tmp_path / "one"), new_key(tmp_path / "two")]
+    text = 'FROM busybox\nRUN --mount=type=ssh test -S "$SSH_AUTH_SOCK"'
+    engine.build(request(tmp_path, text, ssh={"default": ",".join(keys)}), lambda _: None)
+    assert leftovers(tmp_path) + agents_of(engine) == []
+    with (
+        offered("default", ",".join(keys), str(tmp_path), "a") as agent,
+        forwarded(agent, str(tmp_path), "0", (0, 0), 0o600) as path,
+        socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client,
+    ):
+        client.connect(path)
+        client.sendall(message(11))
+        answer = client.recv(1000)
+    assert answer[4:9] == b"\x0c\0\0\0\x02"
+
+
+@pytest.mark.needs("ssh-agent", "ssh-keygen")
+@pytest.mark.parametrize(
+    ("passphrase", "tail", "why"), [("secret", "", "it has a passphrase"), ("", ".pub", "it is no private key")]
+)
+def test_a_key_that_cannot_be_used_is_an_error(
+    engine: Engine, tmp_path: Path, passphrase: str, tail: str, why: str
+) -> None:
+    key = new_key(tmp_path / "key", passphrase) + tail
+    with pytest.raises(InvalidInput, match=f"cannot use the SSH key {key}: {why}"):
+        engine.build(request(tmp_path, "FROM busybox\nRUN --mount=type=ssh true", ssh={"default": key}), lambda _: None)
+    assert leftovers(tmp_path) + agents_of(engine) == []
 
 
 def test_an_interrupt_in_the_middle_of_mounts_leaves_nothing(engine: Engine, agent: str, tmp_path: Path) -> None:
