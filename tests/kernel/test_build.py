@@ -370,8 +370,12 @@ def test_a_working_directory_is_made_once_and_belongs_to_the_user(workshop: Work
 def test_several_files_need_a_directory(workshop: Workshop) -> None:
     workshop.write("a1")
     workshop.write("a2")
-    assert "2 files match" in workshop.fails("FROM busybox\nCOPY a* /x").message
-    assert {"/tmp/a1", "/tmp/a2"} <= workshop.files(workshop.build("FROM busybox\nCOPY a* /tmp")).keys()
+    workshop.write("d/a3")
+    for sources in ("a*", "a1 a2", "a1 d", "a1 <<a2"):
+        text = f"FROM busybox\nCOPY {sources} /x\n" + "a2\n" * ("<<" in sources)
+        assert "2 files are to go to /x, which is not a directory" in workshop.fails(text).message
+    assert {"/tmp/a1", "/tmp/a2"} <= workshop.files(workshop.build("FROM busybox\nCOPY a1 a2 /tmp")).keys()
+    assert {"/x/a1", "/x/a3"} <= workshop.files(workshop.build("FROM busybox\nCOPY d a1 /x")).keys()
 
 
 def test_source_date_epoch_gives_the_same_digest_again(workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:

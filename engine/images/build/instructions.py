@@ -352,12 +352,6 @@ def _read_copy(statement: Statement) -> Instruction:
             f"{keyword} needs at least one source and a destination", hint=f"write {keyword} source destination"
         )
     *sources, destination = words
-    parents = _truth(statement, "parents") or False
-    if len(sources) > 1 and not destination.endswith("/") and destination not in (".", "..") and "$" not in destination:
-        raise InvalidInput(
-            f"{keyword} of several sources needs a directory as its destination",
-            hint=f"end it with a slash: {destination}/",
-        )
     return Copy(
         *_common(statement),
         keyword == "ADD",
@@ -368,7 +362,7 @@ def _read_copy(statement: Statement) -> Instruction:
         _flag(statement, "chown"),
         _flag(statement, "chmod"),
         _truth(statement, "link") or False,
-        parents,
+        _truth(statement, "parents") or False,
         _flags(statement, "exclude"),
         _flag(statement, "checksum"),
         _truth(statement, "keep-git-dir") or False,

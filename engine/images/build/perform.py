@@ -131,8 +131,8 @@ class Performer:
             owner = None if work.chown is None else owner_in(names, work.chown)
             options = CopyOptions(owner, work.mode, exclude_rules(work.exclude))
             copier = stack.enter_context(Copier(root, options))
-            if len(matches) > 1 and not work.into_directory:
-                _refuse_several(root, work.destination, source, matches)
+            if not work.into_directory:
+                _refuse_several(root, work, source, matches)
             for match in matches:
                 self.tools.cancellation.check()
                 if work.parents:
@@ -225,17 +225,24 @@ def _run_failed(step: Step, code: int, tail: bytes) -> BuildFailed:
     )
 
 
-def _refuse_several(root: Tree, destination: str, source: Tree, matches: Sequence[Match]) -> None:
-    """Several files cannot go into one that is not a directory: each would replace the one before."""
-    target = root.lstat(root.follow(destination))
-    if target is not None and stat.S_ISDIR(target.st_mode):
+def _refuse_several(root: Tree, work: CopyWork, source: Tree, matches: Sequence[Match]) -> None:
+    """Several files cannot go into one that is not a directory: each would replace the one before.
+
+    A directory or an archive that comes first makes a directory.
+    """
+    count = len(matches) + len(work.texts) + len(work.remotes)
+    target = root.lstat(root.follow(work.destination))
+    if count < 2 or (target is not None and stat.S_ISDIR(target.st_mode)):
         return
-    found = [source.lstat(match.path) for match in matches]
-    if any(item is not None and not stat.S_ISDIR(item.st_mode) for item in found):
-        raise InvalidInput(
-            f"{len(matches)} files match, and the destination {destination} is not a directory",
-            hint=f"end it with a slash: {destination}/",
-        )
+    if matches:
+        path = matches[0].path
+        first = source.lstat(path)
+        if (first and stat.S_ISDIR(first.st_mode)) or (work.unpacks and addtar.is_archive(source, path)):
+            return
+    raise InvalidInput(
+        f"{count} files are to go to {work.destination}, which is not a directory",
+        hint=f"end it with a slash: {work.destination}/",
+    )
 
 
 def owner_in(root: Tree, text: str) -> tuple[int, int]:

@@ -30,11 +30,6 @@ def copy_work(stage: StageSolver, instruction: ins.Copy) -> tuple[CopyWork, tupl
     words = [stage.expand(word, instruction) for word in (*instruction.sources, instruction.destination)]
     *sources, written = words
     into_directory = written.endswith(("/", "/.")) or written in (".", "..", "")
-    if len(sources) > 1 and not into_directory:
-        raise InvalidInput(
-            f"{keyword} of several sources needs a directory as its destination",
-            hint=f"end it with a slash: {written}/",
-        )
     texts = _texts(instruction, stage.lookup)
     names = {name for name, _ in texts}
     files = [source for source in sources if heredoc_name(source) not in names]

@@ -38,9 +38,7 @@ def run_work(stage: StageSolver, instruction: ins.Run) -> tuple[RunWork, tuple[o
     declared = {name: value for name, value in stage.args.items() if value is not None and name not in env}
     visible = {**declared, **env}
     visible.setdefault("PATH", DEFAULT_PATH)
-    proxies = {
-        name: value for name, value in stage.solver.build_args.items() if name in PROXY_ARGS and name not in visible
-    }
+    proxies = {name: value for name, value in _proxies(stage.solver.build_args).items() if name not in visible}
     found = [_mount(stage, instruction, option, number) for number, option in enumerate(instruction.mounts)]
     _refuse_equal_targets([mount for mount, _ in found])
     network = _network(stage, instruction)
@@ -142,6 +140,12 @@ def _source(stage: StageSolver, words: Mapping[str, str]) -> tuple[Source, objec
             f"--mount: there is no {path} in the build context {found.directory}", hint="source counts from the context"
         )
     return FromContext(found, (Match(posixpath.basename(inside), inside),)), found.digest(inside)
+
+
+def _proxies(given: Mapping[str, str]) -> dict[str, str]:
+    """The build arguments that name proxies, each in both spellings, as programs read either."""
+    named = {name: value for name, value in given.items() if name in PROXY_ARGS}
+    return {name.swapcase(): value for name, value in named.items()} | named
 
 
 def _refuse_equal_targets(mounts: list[RunMount]) -> None:

@@ -72,6 +72,7 @@ class Transport:
     ) -> BaseHTTPResponse:
         """Exchange one request for one response, whatever its status; its body is not read yet.
 
+        `timeout_s` is how long the answer may take once all is sent; by default as long as any other pause.
         Redirects of GET and HEAD are followed. Raise Unreachable, NotTls, Stalled or Broken where there is no response.
         """
         sent = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **headers}
@@ -99,7 +100,9 @@ class Transport:
 
         host = urlsplit(url).netloc
         proxy = proxy_for(url)
-        connect_s = self._settings.connect_timeout_s if body is None else timeout_s
+        # The time to connect is that for sending too: for all of a small body, for each piece of a large one.
+        send_s = timeout_s if isinstance(body, bytes) else self._settings.timeout_s
+        connect_s = self._settings.connect_timeout_s if body is None else send_s
         try:
             return self._pool(proxy, self._tls(url)).urlopen(
                 method,
@@ -190,7 +193,7 @@ def explained(error: Exception, host: str, proxy: str | None = None) -> Unreacha
         return Unreachable(f"{host} cannot be reached: {_reason(error)}", hint=NO_REGISTRY_HINT)
     if isinstance(error, their.ConnectTimeoutError):
         return Unreachable(f"{host} cannot be reached: no answer", hint=NO_REGISTRY_HINT)
-    if isinstance(error, their.ReadTimeoutError):
+    if isinstance(error, their.ReadTimeoutError) or any(isinstance(cause, TimeoutError) for cause in error.args):
         return Stalled(f"{host} stopped answering")
     return Broken(f"the connection to {host} broke")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import threading
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -125,6 +126,26 @@ def test_a_server_error_while_pushing_is_tried_again_and_told_in_the_end(
     make_image(client, f"{registry.host}/app:2")
     with pytest.raises(Unavailable, match="answered 500"):
         send(client, f"{registry.host}/app:2")
+
+
+def test_a_registry_that_stops_reading_is_given_up_and_asked_again(client: Client, registry: FakeRegistry) -> None:
+    Uploads(registry)
+    stalled, over = threading.Event(), threading.Event()
+
+    def stalls(handler: Handler) -> bool:
+        if handler.command != "PATCH" or stalled.is_set():
+            return False
+        stalled.set()
+        over.wait()
+        handler.drop()
+        return True
+
+    registry.hooks.insert(0, stalls)
+    client.set(timeout_s=0.5)
+    make_image(client, f"{registry.host}/app:1", 16 << 20)
+    send(client, f"{registry.host}/app:1")
+    over.set()
+    assert len(registry.asked("PATCH", "uploads")) == 2
 
 
 def test_an_upload_to_another_host_carries_no_login(client: Client, registry: FakeRegistry) -> None:

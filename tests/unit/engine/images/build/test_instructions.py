@@ -91,7 +91,6 @@ def test_an_unknown_instruction_is_told_with_the_one_that_was_meant() -> None:
         ("FROM a b", "FROM takes an image and perhaps AS and a name"),
         ("FROM a AS 1b", "cannot use '1b' as the name of a stage"),
         ("COPY a", "COPY needs at least one source and a destination"),
-        ("COPY a b c", "COPY of several sources needs a directory as its destination"),
         ("COPY --form=a b c", "unknown flag --form for COPY"),
         ("COPY --from= b c", "--from needs a value"),
         ("RUN --mount=type=cach,target=/x a", "--mount cannot be of type 'cach'"),

@@ -121,7 +121,7 @@ def test_proxies_reach_a_command_but_not_its_key(tmp_path: Path) -> None:
     with_proxy = solved(text, tmp_path, {"HTTP_PROXY": "http://p"})
     work = with_proxy.steps[0].work
     assert isinstance(work, RunWork)
-    assert "HTTP_PROXY=http://p" in work.env
+    assert {"HTTP_PROXY=http://p", "http_proxy=http://p"} <= set(work.env)
     assert with_proxy.key == solved(text, tmp_path).key
     assert "p" not in with_proxy.steps[0].created_by.removeprefix("RUN /bin/sh -c ")
 
@@ -239,7 +239,6 @@ def test_a_pattern_that_matches_nothing_is_a_warning(tmp_path: Path) -> None:
         ("FROM debian\nCOPY gone /y", "Dockerfile:2:1: COPY gone: no such file in the build context"),
         ("FROM debian\nCOPY a[b /y/", "Dockerfile:2:1: cannot read the pattern 'a[b': a [ is not closed"),
         ("FROM debian\nCOPY --chmod=rwx f /y", "Dockerfile:2:1: cannot read --chmod=rwx"),
-        ("FROM debian\nENV D=/x\nCOPY f f $D", "Dockerfile:3:1: COPY of several sources needs a directory"),
         ("FROM debian\nEXPOSE http", "Dockerfile:2:1: cannot read 'http' as a port"),
         ("FROM debian\nEXPOSE 99999", "Dockerfile:2:1: cannot read '99999' as a port"),
         ("FROM debian\nSTOPSIGNAL SIGNONE", "Dockerfile:2:1: 'SIGNONE' is no signal"),
