@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ COMMAND = Command(
         Option("-m", "--memory", metavar="SIZE", help="Accepted, and changes nothing, as with BuildKit"),
         Option("--provenance", metavar="VALUE", help="Accepted with a warning: images have no attestations"),
         Option("--sbom", metavar="VALUE", help="Accepted with a warning: images have no attestations"),
+        Option("--progress", metavar="TYPE", help="The same as before the command", hidden=True),
     ],
 )
 
@@ -47,6 +49,8 @@ COMMAND = Command(
 def run(context: Context, args: Args) -> int:
     """Build them."""
     quiet = args.flag("quiet")
+    if progress := args.text("progress"):
+        os.environ["COMPOSE_PROGRESS"] = progress
     with context.view("build", quiet=quiet) as view, context.orchestrator(view=view, warm=True) as orchestrator:
         desired = _with_options(context.desired(orchestrator, args.words), args)
         services = _with_dependencies(desired, args.words) if args.flag("with-dependencies") else args.words
