@@ -15,21 +15,13 @@ from types import TracebackType
 
 from engine.errors import InvalidInput, NotFound
 from engine.images.layer import LayerWriter
-from engine.images.tar import BLOCK_BYTES, Entry, TarReader, header
+from engine.images.tar import BLOCK_BYTES, Entry, TarReader, header, type_of
 from engine.kernel.files import open_in_root
 
 PIECE_BYTES = 1 << 18
 END_OF_ARCHIVE = bytes(2 * BLOCK_BYTES)
 _LINK_LIMIT = 40
 _KEPT_XATTRS = ("user.", "security.capability", "system.posix_acl_")
-_KINDS = {
-    stat.S_IFREG: b"0",
-    stat.S_IFDIR: b"5",
-    stat.S_IFLNK: b"2",
-    stat.S_IFCHR: b"3",
-    stat.S_IFBLK: b"4",
-    stat.S_IFIFO: b"6",
-}
 
 
 class Tree:
@@ -181,7 +173,7 @@ class _Packer:
         return open_in_root(self._top, os.fsdecode(below), os.O_PATH | os.O_NOFOLLOW, symlinks=False)
 
     def _entry(self, fd: int, found: os.stat_result, name: bytes) -> Iterator[bytes]:
-        kind = _KINDS.get(stat.S_IFMT(found.st_mode))
+        kind = type_of(found.st_mode)
         if kind is None or not name:
             return  # a socket; or the directory whose content alone was asked for
         entry = Entry(name + b"/" if kind == b"5" else name, kind, found.st_size if kind == b"0" else 0)

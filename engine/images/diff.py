@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 from engine.errors import Unsupported
 from engine.images.layer import OPAQUE_MARKER, OPAQUE_XATTR, WHITEOUT_PREFIX
-from engine.images.tar import BLOCK_BYTES, Entry, header
+from engine.images.tar import BLOCK_BYTES, Entry, header, type_of
 
 _CHUNK_BYTES = 1 << 20
 _OVERLAY_XATTR = "trusted.overlay."
@@ -69,10 +69,9 @@ def _walk(top: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _entry(path: bytes, name: bytes, found: os.stat_result) -> Entry:
-    kind, size = _type(found.st_mode), 0
-    if kind == b"0":
-        size = found.st_size
-    entry = Entry(name + b"/" if kind == b"5" else name, kind, size)
+    kind = type_of(found.st_mode)
+    assert kind is not None
+    entry = Entry(name + b"/" if kind == b"5" else name, kind, found.st_size if kind == b"0" else 0)
     entry.mode = stat.S_IMODE(found.st_mode)
     entry.uid, entry.gid = found.st_uid, found.st_gid
     entry.mtime_ns = found.st_mtime_ns
@@ -81,18 +80,6 @@ def _entry(path: bytes, name: bytes, found: os.stat_result) -> Entry:
     elif kind in b"34":
         entry.major, entry.minor = os.major(found.st_rdev), os.minor(found.st_rdev)
     return entry
-
-
-def _type(mode: int) -> bytes:
-    kinds = {
-        stat.S_IFREG: b"0",
-        stat.S_IFDIR: b"5",
-        stat.S_IFLNK: b"2",
-        stat.S_IFCHR: b"3",
-        stat.S_IFBLK: b"4",
-        stat.S_IFIFO: b"6",
-    }
-    return kinds[stat.S_IFMT(mode)]
 
 
 def _marker(directory: bytes, name: bytes) -> Entry:

@@ -7,6 +7,7 @@ is sought: data comes from any iterator of byte pieces. tar(5); POSIX pax; GNU t
 from __future__ import annotations
 
 import os
+import stat
 import zlib
 
 from engine.errors import InvalidInput
@@ -26,6 +27,19 @@ _MAX_NUMBER = 1 << 62
 _MAX_SECONDS = 1 << 40
 _MAX_REMEMBERED = 1024
 _remembered: dict[bytes, int] = {}
+_TYPES = {
+    stat.S_IFREG: b"0",
+    stat.S_IFLNK: b"2",
+    stat.S_IFCHR: b"3",
+    stat.S_IFBLK: b"4",
+    stat.S_IFDIR: b"5",
+    stat.S_IFIFO: b"6",
+}
+
+
+def type_of(mode: int) -> bytes | None:
+    """The type flag for a file of this `st_mode`; None for a socket, which no archive holds."""
+    return _TYPES.get(stat.S_IFMT(mode))
 
 
 class Limits:

@@ -24,7 +24,6 @@ Body = bytes | Callable[[], Readable] | None
 
 MONOLITHIC_BYTES = 1 << 20
 _UPLOAD_TIMEOUT_S = 300.0
-_MISSING = ("NAME_UNKNOWN", "MANIFEST_UNKNOWN", "BLOB_UNKNOWN")
 
 
 class Connection:
