@@ -21,6 +21,7 @@ from engine.errors import KernelError, UmiakError, Unsupported
 from engine.kernel import conntrack
 from engine.kernel.netlink import NetlinkError, RouteNetlink
 from engine.paths import Paths
+from engine.runtime import liveness
 from engine.state import State
 from engine.types import EndpointInfo, EndpointRequest, NetworkInfo, NetworkSpec, PortBinding
 from networking import ipam, resolver
@@ -224,7 +225,7 @@ class BridgeNetworks:
 
     def _is_running(self, container_id: str, running: set[str]) -> bool:
         """Whether a container runs: known to, or started since and its monitor holds the lock."""
-        return container_id in running or _is_locked(f"{self._paths.container_run(container_id)}/lock")
+        return container_id in running or liveness.monitor_alive(self._paths.container_run(container_id))
 
     def _drop_default(self) -> None:
         """Remove the default network if no container is on it."""
@@ -364,20 +365,6 @@ def _outside_mtu() -> int:
     with RouteNetlink() as netlink:
         link = netlink.link(device) if device else None
     return link.mtu if link else DEFAULT_MTU
-
-
-def _is_locked(path: str) -> bool:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)
-    return False
 
 
 @contextlib.contextmanager

@@ -16,8 +16,6 @@ from engine.kernel.netlink import (
     NLM_F_CREATE,
     NLM_F_DUMP,
     NLM_F_EXCL,
-    NLM_F_REQUEST,
-    NLMSG_DONE,
     NLMSG_ERROR,
     RECEIVE_BYTES,
     NetlinkError,
@@ -27,13 +25,12 @@ from engine.kernel.netlink import (
     messages,
     open_socket,
 )
+from engine.kernel.nfnetlink import NETLINK_NETFILTER, ask, message, nested
 
-NETLINK_NETFILTER = 12
 NFNL_SUBSYS_NFTABLES = 10
 NFNL_MSG_BATCH_BEGIN = 16
 NFNL_MSG_BATCH_END = 17
 NLM_F_APPEND = 0x800
-NLA_F_NESTED = 0x8000
 
 NEWTABLE, GETTABLE, DELTABLE, NEWCHAIN, NEWRULE, NEWSET, NEWSETELEM, GETSETELEM, DELSETELEM = (
     0,
@@ -67,11 +64,6 @@ IPS_DST_NAT = 1 << 5
 FIB_RESULT_ADDRTYPE, FIB_DADDR, RTN_LOCAL = 3, 2, 2
 IFNAME_BYTES = 16
 ATTEMPTS = 20
-
-
-def nested(kind: int, *parts: bytes) -> bytes:
-    """An attribute that holds attributes."""
-    return attribute(kind | NLA_F_NESTED, b"".join(parts))
 
 
 def text(kind: int, value: str) -> bytes:
@@ -125,7 +117,7 @@ class Batch:
         self._words: list[str] = []
 
     def _add(self, command: int, body: bytes, flags: int, what: str) -> None:
-        self._commands.append(_message(NFNL_SUBSYS_NFTABLES << 8 | command, self._family, body, flags | NLM_F_ACK))
+        self._commands.append(message(NFNL_SUBSYS_NFTABLES, command, self._family, body, flags | NLM_F_ACK))
         self._words.append(what)
 
     def add_table(self, comment: str = "", *, exclusive: bool = False) -> None:
@@ -192,9 +184,9 @@ class Batch:
 
     def _send_once(self) -> None:
         frames = [
-            _message(NFNL_MSG_BATCH_BEGIN, 0, b"", 0, NFNL_SUBSYS_NFTABLES),
+            message(0, NFNL_MSG_BATCH_BEGIN, 0, b"", 0, NFNL_SUBSYS_NFTABLES),
             *self._commands,
-            _message(NFNL_MSG_BATCH_END, 0, b"", 0, NFNL_SUBSYS_NFTABLES),
+            message(0, NFNL_MSG_BATCH_END, 0, b"", 0, NFNL_SUBSYS_NFTABLES),
         ]
         with open_socket(NETLINK_NETFILTER) as sock:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -246,27 +238,13 @@ def _string(content: bytes) -> str:
     return content.rstrip(b"\0").decode(errors="replace")
 
 
-def _message(kind: int, family: int, body: bytes, flags: int, resource: int = 0) -> bytes:
-    header = struct.pack("=IHHII", 20 + len(body), kind, NLM_F_REQUEST | flags, 0, 0)
-    return header + struct.pack(">BBH", family, 0, resource) + body
-
-
-def _numbered(message: bytes, sequence: int) -> bytes:
-    return message[:8] + struct.pack("=I", sequence) + message[12:]
+def _numbered(frame: bytes, sequence: int) -> bytes:
+    return frame[:8] + struct.pack("=I", sequence) + frame[12:]
 
 
 def _dump(command: int, family: int, body: bytes) -> list[bytes]:
-    found: list[bytes] = []
     with open_socket(NETLINK_NETFILTER) as sock:
-        sock.send(_message(NFNL_SUBSYS_NFTABLES << 8 | command, family, body, NLM_F_DUMP))
-        while True:
-            for kind, flags, _, content in messages(sock.recv(RECEIVE_BYTES)):
-                if kind == NLMSG_DONE:
-                    return found
-                if kind == NLMSG_ERROR:
-                    code, words = failure(flags, content)
-                    raise NetlinkError(code, words or os.strerror(code), 0)
-                found.append(content[4:])
+        return ask(sock, message(NFNL_SUBSYS_NFTABLES, command, family, body, NLM_F_DUMP), "nf_tables")
 
 
 # Expressions
