@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Item:
     """One thing with its size on disk. `shared_bytes` of an image are those of layers that other images have too.
 
-    `links` counts the containers that use an image or a volume, `used_at` is when a result of a build was last of use.
+    `links` counts the containers that use an image or a volume, `used_at` is when a part of the build cache was last of use,
+    and `type` what it is, in BuildKit's words.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Item:
     created_at: float = 0.0
     links: int = 0
     used_at: float = 0.0
+    type: str = "regular"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,9 @@ def _volumes(engine: Engine) -> Usage:
 
 
 def _build_cache(engine: Engine) -> Usage:
-    """Layers that only results of build steps have."""
+    """Layers that only results of build steps have, cache mounts and downloads."""
+    from engine.images.build.prune import outside_of_images
+
     store = engine.images
     visible = _layers(store.all())
     rows = engine.state.rows(
@@ -128,6 +132,10 @@ def _build_cache(engine: Engine) -> Usage:
             )
             for row in rows
             if row["diff_id"] not in visible
+        ]
+        + [
+            Item(kept.name[:12], kept.name, kept.size_bytes, is_used=False, used_at=kept.used_at, type=kept.type)
+            for kept in outside_of_images(store)
         ],
     )
 

@@ -384,11 +384,13 @@ class Engine:
 
         return prune.volumes(self, everything=everything, filters=filters)
 
-    def prune_build_cache(self) -> int:
-        """Forget all results of build steps; return the bytes freed."""
-        from engine.images.build.cache import prune
+    def prune_build_cache(
+        self, *, everything: bool = True, keep_bytes: int | None = None, before: float | None = None
+    ) -> int:
+        """Remove what builds keep, see `engine.images.build.prune`; return the bytes freed."""
+        from engine.images.build.prune import prune
 
-        return prune(self.images)[1]
+        return prune(self.images, everything=everything, keep_bytes=keep_bytes, before=before)[1]
 
     def build_runner(self) -> BuildRunner:
         """What runs the commands of builds: containers of this engine."""

@@ -15,6 +15,7 @@ COMMANDS = {
     "attach": "attach_",
     "boot": "boot",
     "build": "build",
+    "builder": "builder",
     "commit": "commit",
     "completion": "completion",
     "config": "config",

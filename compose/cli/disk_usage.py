@@ -140,8 +140,8 @@ def _image(item: Item) -> dict[str, Any]:
 
 def _cached(item: Item) -> dict[str, Any]:
     return {
-        "CacheType": "regular",
-        "CreatedAt": local_time(item.created_at),
+        "CacheType": item.type,
+        "CreatedAt": local_time(item.created_at) if item.created_at else "N/A",
         "CreatedSince": _since(item.created_at),
         "ID": item.name,
         "LastUsedAt": local_time(item.used_at),

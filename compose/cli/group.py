@@ -62,11 +62,13 @@ def each(words: Iterable[str], act: Callable[[str], None]) -> int:
 
 
 def confirmed(args: Args, warning: str) -> bool:
-    """Whether the user wants it: by --force, or by an answer on the terminal. Nobody there to ask means no."""
+    """Whether the user wants it: by --force, or by an answer on standard input. Raise InvalidInput where none comes."""
     if args.flag("force"):
         return True
-    if not sys.stdin.isatty():
-        raise InvalidInput("this removes things and nobody can be asked", hint="use --force")
     print(f"WARNING! {warning}", file=sys.stderr)
     print("Are you sure you want to continue? [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    answer = sys.stdin.readline()
+    if not answer:
+        print(file=sys.stderr)
+        raise InvalidInput("this removes things and nobody can be asked", hint="use --force")
+    return answer.strip().lower() in ("y", "yes")

@@ -14,9 +14,9 @@ import pytest
 from engine.errors import InvalidInput, NotFound
 from engine.images.build import perform
 from engine.images.build.builder import BuildRequest, build
-from engine.images.build.cache import prune
 from engine.images.build.cancel import Cancellation, Cancelled
 from engine.images.build.perform import BuildFailed
+from engine.images.build.prune import prune
 from engine.images.store import ImageStore
 from engine.kernel import mounts
 from engine.state import State
@@ -119,6 +119,23 @@ def test_what_a_build_without_cache_replaces_stays_hidden_and_is_pruned(workshop
     assert {item.id for item in workshop.store.all()} == {*images, busybox}
     prune(workshop.store)
     assert {row["id"] for row in workshop.store.state.rows("SELECT id FROM images")} == {*images, busybox}
+
+
+def test_pruning_spares_what_images_have_and_what_is_asked_to_be_kept(workshop: Workshop) -> None:
+    text = "FROM busybox\nRUN echo > /x\nRUN echo > /y"
+    workshop.build(text, tags=["t"])
+    gone = workshop.build("FROM busybox\nRUN yes | head -c 100000 > /z")
+    store = workshop.store
+    store.remove(gone.id)
+    assert prune(store, everything=False, before=time.time() - 3600) == (0, 0)
+    assert prune(store, everything=False, keep_bytes=1 << 20) == (0, 0)
+    removed, freed = prune(store, everything=False)
+    assert (removed, freed >= 100_000) == (1, True)
+    workshop.build(text, tags=["t"])
+    assert workshop.kinds() == ["cached"] * 2
+    prune(store)
+    workshop.build(text, tags=["t"])
+    assert workshop.kinds() == ["started", "done"] * 2
 
 
 def test_a_command_that_fails_is_told_with_its_line_its_code_and_its_output(workshop: Workshop) -> None:

@@ -213,13 +213,3 @@ class BuildCache:
         for tag in tags:
             self.store.tag(image.id, tag)
         return self.store.resolve(image.id)
-
-
-def prune(store: ImageStore, *, keep_bytes: int | None = None, older_than_s: float | None = None) -> tuple[int, int]:
-    """Remove what builds keep: results of steps, cache mounts, downloads. Return how many there were, and the bytes freed.
-
-    `older_than_s` spares what was used in that time, `keep_bytes` the latest used up to that much. What a running build holds stays.
-    """
-    from engine.images.build.prune import prune as act
-
-    return act(store, keep_bytes=keep_bytes, older_than_s=older_than_s)

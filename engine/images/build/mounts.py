@@ -81,15 +81,15 @@ def number(text: str | None, key: str, default: int, base: int = 10) -> int:
     return value
 
 
-def size_bytes(text: str | None) -> int | None:
-    """The size of a tmpfs: a number with k, m or g behind it, in powers of 1024."""
+def size_bytes(text: str | None, what: str = "--mount: size") -> int | None:
+    """A size: a number with k, m, g or t behind it, in powers of 1024. `what` stands in the error."""
     if text is None:
         return None
     digits = text.lower().removesuffix("ib").removesuffix("b")
     factor = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}.get(digits[-1:], 1)
     digits = digits[:-1] if factor > 1 else digits
     if not digits.isascii() or not digits.isdigit() or len(digits) > 15:
-        raise InvalidInput(f"--mount: cannot read size={text}", hint="write for example size=64m")
+        raise InvalidInput(f"cannot read {what}={text}", hint="write for example 64m")
     return int(digits) * factor
 
 

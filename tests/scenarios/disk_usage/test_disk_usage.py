@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from tests.stack import Stack, json_values
 
 # The headings that `docker system df [-v]` printed.
@@ -62,10 +64,25 @@ def test_it_counts_what_is_used_and_what_is_shared(stack: Stack) -> None:
     assert volume["Links"] == "1"
     assert 50_000 <= size(volume["Size"]) < 70_000
 
+    caches = [row for row in found["BuildCache"] if row["CacheType"] == "exec.cachemount"]
+    assert any(100_000 <= size(row["Size"]) < 120_000 for row in caches)
+
     stack.umiak("stop", "-t", "0")
     assert summary(stack)["Containers"]["Active"] == "0"
     assert "(100%)" in summary(stack)["Containers"]["Reclaimable"]
     stack.umiak("image", "rm", "local/disk-usage")
+
+
+@pytest.mark.umiak("the client for Docker is another command")
+def test_the_build_cache_is_pruned_when_somebody_says_yes(stack: Stack) -> None:
+    prune = ("builder", "prune", "--filter", "until=8760h")
+    assert stack.umiak(*prune, stdin="y\n").stdout == "Total reclaimed space: 0B\n"
+    stack.umiak(*prune, stdin="n\n", exit_code=1)
+    assert "use --force" in stack.umiak(*prune, exit_code=1).stderr
+    assert (
+        "cannot prune the build cache by 'label=x'"
+        in stack.umiak("builder", "prune", "-f", "--filter", "label=x", exit_code=1).stderr
+    )
 
 
 def size(text: str) -> float:
