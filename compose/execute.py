@@ -227,9 +227,13 @@ class _Run:
         act: Callable[[], object],
         *,
         required: bool = True,
+        **about: Any,
     ) -> None:
-        """Act, between the two events that say so. The failure of what is not `required` is told as a warning."""
-        self.tell(operation, kind, name, doing)
+        """Act, between the two events that say so, the first with what it is `about`.
+
+        The failure of what is not `required` is told as a warning.
+        """
+        self.tell(operation, kind, name, doing, **about)
         begun = time.monotonic()
         try:
             act()
@@ -419,9 +423,12 @@ class _Run:
             self.failed_trials[operation.service] += 1
             return not action.required or self.failed_trials[operation.service] <= action.tolerated
 
-    def delay(self, _operation: Operation, action: Delay) -> None:
-        with self.changed:
-            self.changed.wait_for(lambda: self.is_giving_up, action.seconds)
+    def delay(self, operation: Operation, action: Delay) -> None:
+        def act() -> None:
+            with self.changed:
+                self.changed.wait_for(lambda: self.is_giving_up, action.seconds)
+
+        self.step(operation, "delay", operation.service, "waiting", "waited", act, message=operation.cause)
 
     def _watch_until(self, operation: Operation, action: AwaitContainer, probes: _Probes) -> Readiness:
         """Follow a container until the condition is met or cannot be met any more; on trial go on for as long as it must stay so."""

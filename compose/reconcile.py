@@ -25,6 +25,7 @@ from compose.plan import (
     CreateVolume,
     Plan,
     PlanBuilder,
+    Provider,
     PullImage,
     RemoveContainer,
     RemoveNetwork,
@@ -32,6 +33,7 @@ from compose.plan import (
     RenameContainer,
     RunProvider,
 )
+from compose.providers import selected
 from compose.pulling import is_wanted
 from compose.readiness import judge
 from compose.rolling import Update
@@ -64,6 +66,7 @@ class _Planner:
         self.replicas = self.verdicts.replicas
         self.builder = PlanBuilder(desired.project)
         self.built: dict[str, int] = {}
+        self.providers = selected(desired.providers, options.services, selection(desired, options))
         self.provided: dict[str, int] = {}
         self.prepared: dict[str, int] = {}
         self.cleared: dict[str, int] = {}
@@ -77,7 +80,7 @@ class _Planner:
     def plan(self) -> Plan:
         """Write down the operations, each after what it waits for."""
         self._check_externals()
-        self._add_providers()
+        self._call_providers(provider for provider in self.providers if not self._needs_containers(provider))
         self._add_images()
         self._stop_dependents()
         self._clear()
@@ -87,7 +90,9 @@ class _Planner:
             if surplus.container.id not in self.cleared:
                 self._discard(surplus)
         for name in self.replicas:
+            self._call_providers(provider for provider in self.providers if name in provider.needed_by)
             self._add_service(name)
+        self._call_providers(self.providers)
         if self.options.wait:
             self._await_all()
         plan = self.builder.plan()
@@ -113,13 +118,36 @@ class _Planner:
         services = (service for name, service in self.desired.services.items() if name in names)
         return (service for service in services if self.options.count(service))
 
-    def _add_providers(self) -> None:
-        for provider in self.desired.providers:
-            after = [self.provided.get(name) for name in provider.after]
-            resource = f"service:{provider.service}"
+    def _needs_containers(self, provider: Provider) -> bool:
+        """Whether a provider is called after containers: its own needs, or those of a provider before it."""
+        before = [other for other in self.providers if other.service in provider.after]
+        return any(name in self.desired.services for name in provider.after) or any(map(self._needs_containers, before))
+
+    def _call_providers(self, providers: Iterable[Provider]) -> None:
+        """Add the calls of these and of those before them, each once and after the containers that it needs are ready."""
+        for provider in providers:
+            if provider.service in self.provided:
+                continue
+            self._call_providers(other for other in self.providers if other.service in provider.after)
+            ready = [self._await_ready(replica) for name in provider.after for replica in self.replicas.get(name, ())]
             self.provided[provider.service] = self.builder.add(
-                resource, RunProvider(provider, "up"), "not provided yet", after=after
+                f"service:{provider.service}",
+                RunProvider(provider, "up"),
+                "not provided yet",
+                after=[*(self.provided.get(name) for name in provider.after), *ready],
             )
+
+    def _await_ready(self, replica: Replica) -> int | None:
+        """The operation that waits for a container to be ready, for a provider; None where it is."""
+        key = (replica.name, "ready")
+        if key not in self.waits:
+            self.waits[key] = None
+            if self.options.start and not self._fulfils(replica, "ready"):
+                action = AwaitContainer(replica.name, "ready", one_shot=replica.service.one_shot)
+                self.waits[key] = self.builder.add(
+                    replica.resource, action, "needed by a provider", after=[replica.started]
+                )
+        return self.waits[key]
 
     def _used_networks(self) -> set[str]:
         return {request.network for service in self._services() for request in service.template.networks}
@@ -388,7 +416,7 @@ class _Planner:
             self.built[image] = self.builder.add(f"image:{service.name}", pull, "not found")
 
     def _providers_of(self, service: DesiredService) -> list[int]:
-        needed = {provider.service for provider in self.desired.providers if service.name in provider.needed_by}
+        needed = {provider.service for provider in self.providers if service.name in provider.needed_by}
         return [operation for name, operation in self.provided.items() if name in needed]
 
     def _conditions(self, service: DesiredService) -> list[int | None]:
@@ -424,7 +452,7 @@ class _Planner:
         """`--wait`: at the end, wait for all of them to be ready; what a dependent has waited for is ready by then."""
         for replicas in self.replicas.values():
             for replica in replicas:
-                is_awaited = any(self.waits.get((replica.name, condition)) for condition in _CONDITIONS)
+                is_awaited = any(self.waits.get((replica.name, condition)) for condition in (*_CONDITIONS, "ready"))
                 if not is_awaited and not self._fulfils(replica, "ready"):
                     action = AwaitContainer(replica.name, "ready", one_shot=replica.service.one_shot, stays=True)
                     self.builder.add(replica.resource, action, "asked for with --wait", after=[replica.started])

@@ -139,10 +139,13 @@ def decide(desired: Desired, observed: Observed, options: UpOptions) -> Verdicts
 
 
 def dependency_order(desired: Desired) -> list[str]:
-    """The services, each after those it needs."""
+    """The services, each after those it needs, be it by way of a provider."""
     needs = {name: (*service.depends_on, *service.shares) for name, service in desired.services.items()}
+    for provider in desired.providers:
+        needs[provider.service] = provider.after
+        needs |= {name: (*needs[name], provider.service) for name in provider.needed_by if name in desired.services}
     places = {name: desired.places[path] for name in needs if (path := f"services.{name}") in desired.places}
-    return graph.order(needs, places)
+    return [name for name in graph.order(needs, places) if name in desired.services]
 
 
 def with_dependencies(desired: Desired, services: Sequence[str]) -> set[str]:

@@ -28,6 +28,7 @@ Kind = Literal[
     "volume",
     "container",
     "provider",
+    "delay",
     "probe",
     "health",
     "log",
@@ -67,8 +68,8 @@ class Event:
         """The key that `name` gets in JSON: what the subject is."""
         if self.kind in ("network", "volume"):
             return self.kind
-        if self.kind == "provider":
-            return "provider"
+        if self.kind in ("provider", "delay"):
+            return self.kind
         return "image" if self.kind in ("build", "pull", "push") else "container"
 
 

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 from compose.cli.options import Command, Option
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Unsupported
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -63,6 +63,14 @@ COMMANDS = {
 }
 """Command → its module in this package."""
 
+DOCKERS_OWN = {
+    "alpha": "`umiak plan` shows the order of services, `umiak config` the project",
+    "bridge": "`umiak config --format json` is the project for a converter, such as kompose",
+    "publish": "`umiak config --lock-image-digests -o FILE` writes the project, resolved, into one file to pass on; "
+    "`umiak push` sends the images",
+}
+"""Commands of Docker Compose that are not here → what to do instead."""
+
 DRY_RUN = Option("--dry-run", help="Show what would be done, and do nothing")
 
 GLOBAL = Command(
@@ -107,7 +115,11 @@ GLOBAL = Command(
 
 
 def command_module(name: str) -> ModuleType:
-    """Import a command's module. Raise InvalidInput, with the nearest name, where there is no such command."""
+    """Import a command's module. Raise InvalidInput, with the nearest name, where there is no such command,
+    Unsupported where only Docker Compose has it.
+    """
+    if name in DOCKERS_OWN:
+        raise Unsupported(f'umiak does not have "{name}"', hint=DOCKERS_OWN[name])
     if name not in COMMANDS:
         from difflib import get_close_matches
 

@@ -87,12 +87,18 @@ class _Finder:
         self._options = options
         self._environment = dict(options.environment)
         self._cwd = _current_directory()
-        self._files: list[str] = [self._absolute(path) for path in options.files]
+        self._files: list[str] = [self._compose_file(path) for path in options.files]
         self._env_files: list[str] = []
         self._warnings: list[Warning] = []
 
     def _absolute(self, path: str) -> str:
         return path if path == "-" else os.path.normpath(os.path.join(self._cwd, os.path.expanduser(path)))
+
+    def _compose_file(self, path: str) -> str:
+        file = self._absolute(path)
+        if source.is_remote(path) and not source.kind(file):
+            raise source.remote_file("open", path)
+        return file
 
     def working_dir(self) -> str:
         if self._options.project_directory:
@@ -123,7 +129,7 @@ class _Finder:
     def find_files(self, *, need_files: bool) -> None:
         if not self._files and (listed := self._environment.get("COMPOSE_FILE")):
             separator = self._environment.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
-            self._files = [self._absolute(path) for path in listed.split(separator) if path]
+            self._files = [self._compose_file(path) for path in listed.split(separator) if path]
         if self._files:
             for path in self._files:
                 if path != "-" and not source.kind(path):

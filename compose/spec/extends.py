@@ -78,11 +78,8 @@ class Extender:
         chain: tuple[tuple[str, str], ...],
     ) -> Any:
         at = extends.value_place("file")
-        if paths.is_remote(written) or written.startswith("oci://"):
-            hint = "download the file and name its path"
-            raise ComposeError(
-                "E001", f"cannot extend from {written}: remote files are not supported", at=at, hint=hint
-            )
+        if source.is_remote(written):
+            raise source.remote_file("extend from", written, at)
         file = paths.resolve(written, directory)
         if source.kind(file) in ("", "directory"):
             message = f'cannot extend service "{name}": {display_path(file)} is not a file'

@@ -82,9 +82,8 @@ def _include(
         return None
     files = []
     for path in written:
-        if paths.is_remote(path) or path.startswith("oci://"):
-            hint = "download the file and name its path"
-            raise ComposeError("E001", f"cannot include {path}: remote files are not supported", at=at, hint=hint)
+        if source.is_remote(path):
+            raise source.remote_file("include", path, at)
         file = paths.resolve(path, working_dir)
         if file in including:
             chain = " includes ".join(display_path(f) for f in (*including, file))

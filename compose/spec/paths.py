@@ -6,9 +6,9 @@ import os
 import re
 from typing import Any
 
+from compose.spec import source
 from compose.spec.document import RESET, Map, Seq
 
-_REMOTE = re.compile(r".*://|git@|github\.com/", re.DOTALL)
 _WINDOWS = re.compile(r"[a-zA-Z]:[\\/]|\\\\")
 
 
@@ -19,11 +19,6 @@ def resolve(path: str, directory: str) -> str:
     if os.path.isabs(path):
         return path
     return os.path.normpath(os.path.join(directory, path))
-
-
-def is_remote(path: str) -> bool:
-    """Whether a build context is a URL or a Git reference rather than a directory."""
-    return bool(_REMOTE.match(path))
 
 
 def resolve_service(service: Map, directory: str) -> Map:
@@ -85,7 +80,7 @@ def _resolve_build(build: Any, directory: str) -> Any:
 
 
 def _resolve_context(context: str, directory: str) -> str:
-    if not context or is_remote(context) or context.startswith("service:"):
+    if not context or source.is_remote(context) or context.startswith("service:"):
         return context
     return resolve(context, directory)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import select
 import stat
 import sys
@@ -10,7 +11,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from compose.errors import ComposeError, display_path
+from compose.errors import ComposeError, Place, display_path
+
+_REMOTE = re.compile(r".*://|git@|github\.com/", re.DOTALL)
 
 MAX_BYTES = 4 << 20
 """Largest file that is read."""
@@ -98,6 +101,17 @@ def no_such_file(path: str) -> ComposeError:
     """The error of a Compose file that is named and not there."""
     hint = "check the path given by -f or COMPOSE_FILE"
     return ComposeError("E001", f"cannot open {display_path(path)}: no such file", hint=hint)
+
+
+def is_remote(path: str) -> bool:
+    """Whether a file or a build context is a URL or a Git reference rather than a path."""
+    return bool(_REMOTE.match(path))
+
+
+def remote_file(verb: str, path: str, at: Place | None = None) -> ComposeError:
+    """The error of a Compose file that is to come from Git, a registry or another host."""
+    hint = "fetch it first (git clone, curl), and name its path here"
+    return ComposeError("E001", f"cannot {verb} {path}: remote files are not supported", at=at, hint=hint)
 
 
 def _read_stdin() -> bytes:

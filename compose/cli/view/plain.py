@@ -19,6 +19,7 @@ NOUNS = {
     "pull": "Image",
     "push": "Image",
     "provider": "Service",
+    "delay": "Service",
 }
 """Kind of event → what Docker Compose calls the thing."""
 

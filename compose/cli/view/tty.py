@@ -18,6 +18,7 @@ import time
 from typing import TYPE_CHECKING, TextIO
 
 from compose.cli.errors import uses_colour
+from compose.cli.view.plain import NOUNS
 from compose.failure import printable
 
 if TYPE_CHECKING:
@@ -26,15 +27,6 @@ if TYPE_CHECKING:
 FRAME_S = 0.1
 CLOCK_FRAMES = 5
 
-_NOUNS = {
-    "container": "Container",
-    "network": "Network",
-    "volume": "Volume",
-    "build": "Image",
-    "pull": "Image",
-    "push": "Image",
-    "provider": "Service",
-}
 _ACTIVE = frozenset(
     {
         "creating",
@@ -116,7 +108,7 @@ class Live:
                 self._above.append(printable(str(event.data["message"])))
             elif event.kind == "probe":
                 self._take_probe(event)
-            elif event.kind in _NOUNS and event.name:
+            elif event.kind in NOUNS and event.name:
                 self._take_change(event)
 
     def close(self) -> None:
@@ -129,7 +121,7 @@ class Live:
 
     def _row(self, event: Event, now: float) -> Row:
         kind = "container" if event.kind == "probe" else event.kind
-        return self._rows.setdefault((kind, event.name), Row(f"{_NOUNS[kind]} {event.name}", now))
+        return self._rows.setdefault((kind, event.name), Row(f"{NOUNS[kind]} {event.name}", now))
 
     def _take_probe(self, event: Event) -> None:
         row = self._row(event, time.monotonic())

@@ -12,6 +12,8 @@ import pytest
 from tests.leaks import mounts_below
 from tests.stack import Stack, wait_for
 
+pytestmark = pytest.mark.umiak("it reads umiak's lines, and looks for its mounts and workspaces")
+
 NAP = f"31000.{os.getpid()}"
 """Seconds that nobody else sleeps."""
 

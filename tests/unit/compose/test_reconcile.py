@@ -352,3 +352,25 @@ def test_who_takes_the_volumes_of_another_is_recreated_with_it(stack: FakeStack)
     assert steps(stack.plan()) == []
     plan = stack.edit("[one]", "[two]").plan()
     assert "service:b:1, CreateContainer, shares what belongs to a, which is replaced" in str(plan)
+
+
+def test_a_provider_is_called_when_the_containers_that_it_needs_are_ready(stack: FakeStack) -> None:
+    plan = stack.write("""
+        services:
+          web: {image: busybox, depends_on: [cloud]}
+          other: {image: busybox}
+          cloud: {provider: {type: x}, depends_on: [later]}
+          later: {provider: {type: x}, depends_on: [other]}
+          first: {provider: {type: x}}
+    """).plan()
+    told = [line.partition("] -> ")[2].rpartition(", ")[0] for line in steps(plan)]
+    assert [line for line in told if "service" in line] == [
+        "#1 service:first, RunProvider",
+        "#3 service:other:1, CreateContainer",
+        "#4 service:other:1, StartContainer",
+        "#5 service:other:1, AwaitContainer",
+        "#6 service:later, RunProvider",
+        "#7 service:cloud, RunProvider",
+        "#8 service:web:1, CreateContainer",
+        "#9 service:web:1, StartContainer",
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from compose import labels
+from compose.cli.view.plain import line_of
 from engine.errors import InvalidInput, UmiakError
 from engine.types import ContainerInfo
 from tests.unit.compose.stack import FakeStack, steps
@@ -90,6 +91,9 @@ def test_a_delay_lies_between_groups(web: FakeStack) -> None:
     assert sum("service:web, Delay, update_config.delay 0.01s" in line for line in plan) == 2
     web.up()
     assert containers(web) == BLUE
+    told = [line_of(event) for event in web.events if event.kind == "delay"]
+    assert told[0] == " Service web  Waiting  update_config.delay 0.01s"
+    assert len(told) == 4
 
 
 @pytest.mark.parametrize("order", ["stop-first", "start-first"])

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from compose.cli.commands import COMMANDS, GLOBAL, command_module
+from compose.cli.commands import COMMANDS, DOCKERS_OWN, GLOBAL, command_module
 from compose.cli.help import markdown
 from compose.cli.options import Args, Command, HelpAsked, Option, UnknownOption, parse
-from engine.errors import InvalidInput
+from engine.errors import InvalidInput, Unsupported
 
 COMMAND = Command(
     "try",
@@ -101,15 +101,16 @@ def test_the_reference_of_the_command_line_is_not_stale() -> None:
 DOCKERS: dict[str, dict[str, dict[str, Any]]] = json.loads(
     (Path(__file__).parents[3] / "dockers" / "options.json").read_text()
 )
-NOT_OURS = {"publish"}
-"""Commands of Docker Compose that umiak does not have: docs/compatibility.md says so."""
 
 
-def test_every_command_of_docker_compose_is_there() -> None:
-    assert set(DOCKERS) - {""} - set(COMMANDS) == NOT_OURS
+def test_every_command_of_docker_compose_is_there_or_says_what_to_do_instead() -> None:
+    assert set(DOCKERS) - {""} - set(COMMANDS) <= set(DOCKERS_OWN)
+    with pytest.raises(Unsupported) as raised:
+        command_module("publish")
+    assert "config --lock-image-digests" in str(raised.value.hint)
 
 
-@pytest.mark.parametrize("name", sorted(set(DOCKERS) - NOT_OURS))
+@pytest.mark.parametrize("name", sorted(set(DOCKERS) - set(DOCKERS_OWN)))
 def test_every_option_of_docker_compose_is_there_and_in_the_help(name: str) -> None:
     command: Command = command_module(name).COMMAND if name else GLOBAL
     ours = {long: option for option in command.options for long in option.names}

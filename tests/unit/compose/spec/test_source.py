@@ -87,3 +87,10 @@ def test_standard_input_and_the_pipes_of_a_shell_are_read_to_their_end(monkeypat
     pipe = f"<(echo '{text}')"
     assert config(f"umiak -f {pipe} -f - config --images web < {pipe}") == "nginx\n"
     assert "-:1:18" in config("echo 'services: {web: {imag: x}}' | umiak -f - config")
+
+
+def test_a_file_on_another_host_says_so() -> None:
+    for path in ("oci://ghcr.io/a/b:1", "https://github.com/a/b.git", "git@github.com:a/b.git"):
+        assert f"cannot open {path}: remote files are not supported" in problem(path)
+    Path("compose.yaml").write_text("include: [oci://ghcr.io/a/b:1]\n")
+    assert "cannot include oci://ghcr.io/a/b:1: remote files are not supported" in problem("compose.yaml")
