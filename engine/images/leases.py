@@ -9,8 +9,10 @@ from __future__ import annotations
 import fcntl
 import os
 import weakref
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 
 
 class Lease:
@@ -23,6 +25,8 @@ class Lease:
         self.name = os.urandom(8).hex()
         path = os.path.join(directory, self.name)
         self._held: set[str] = set()
+        self._pinned: Counter[str] = Counter()
+        self._counting = Lock()
         os.makedirs(directory, mode=0o700, exist_ok=True)
         self.fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         fcntl.flock(self.fd, fcntl.LOCK_EX)
@@ -34,9 +38,22 @@ class Lease:
             self._held.add(digest)
             os.write(self.fd, f"{digest}\n".encode())
 
+    def pin(self, digest: str) -> None:
+        """Claim a digest until `unpin`, whatever images take it over and go meanwhile. Pins of one digest add up."""
+        with self._counting:
+            self._pinned[digest] += 1
+        self.hold(digest)
+
+    def unpin(self, digests: Iterable[str]) -> None:
+        """Give up pins, and what they claimed. The caller holds the store's lock."""
+        with self._counting:
+            self._pinned.subtract(digests)
+            self._pinned += Counter()
+        self.drop(set(digests))
+
     def drop(self, digests: set[str]) -> None:
         """Give up claims that an image has taken over."""
-        self._held -= digests
+        self._held -= digests - self._pinned.keys()
         os.ftruncate(self.fd, 0)
         os.write(self.fd, "".join(f"{digest}\n" for digest in sorted(self._held)).encode())
 

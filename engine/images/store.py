@@ -11,7 +11,7 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -108,8 +108,11 @@ class ImageStore:
             threading.Thread(target=self.layers.settle, name="layer-settler", daemon=True).start()
         return [self.layer_dir(diff_id) for diff_id in reversed(distinct)]
 
-    def find_layer(self, diff_id: str) -> LayerRef | None:
-        """A layer that some image has, extracted and with its blob, held for this command; None where there is none."""
+    def find_layer(self, diff_id: str, *, pinned: bool = False) -> LayerRef | None:
+        """A layer that some image has, extracted and with its blob, held for this command; None where there is none.
+
+        `pinned` holds it until `unpin`, not only until an image of this command has it.
+        """
         self._leased()
         with self._adding():
             row = self.state.row("SELECT blob FROM image_layers WHERE diff_id = ?", (diff_id,))
@@ -117,9 +120,22 @@ class ImageStore:
             if row is None or size_bytes is None or not self.layers.has(diff_id) or not self.blobs.has(row["blob"]):
                 return None
             lease = self._leased_now()
-            lease.hold(diff_id)
-            lease.hold(row["blob"])
+            for digest in (diff_id, row["blob"]):
+                lease.pin(digest) if pinned else lease.hold(digest)
             return LayerRef(diff_id, row["blob"], size_bytes)
+
+    def pin(self, layer: LayerRef) -> None:
+        """Hold a layer that this command has just added until `unpin`, whatever images have it and go meanwhile."""
+        with self._adding():
+            for digest in (layer.diff_id, layer.blob):
+                self._leased_now().pin(digest)
+
+    def unpin(self, layers: Iterable[LayerRef]) -> None:
+        """Give up what was pinned; what no image has goes with the next collection."""
+        digests = [digest for layer in layers for digest in (layer.diff_id, layer.blob)]
+        if digests and self._lease is not None:
+            with self._adding():
+                self._lease.unpin(digests)
 
     def add_layer(self, tar: Readable, *, diff_id: str | None = None, blob: str | None = None) -> LayerRef:
         """Store a layer from a tar stream of any compression, extracting while reading.

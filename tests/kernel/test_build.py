@@ -19,6 +19,7 @@ from engine.images.build.perform import BuildFailed
 from engine.images.build.prune import prune
 from engine.images.store import ImageStore
 from engine.kernel import mounts
+from engine.prune import images as prune_images
 from engine.state import State
 from engine.types import Image
 from tests.workshop import Workshop, owner
@@ -136,6 +137,38 @@ def test_pruning_spares_what_images_have_and_what_is_asked_to_be_kept(workshop: 
     prune(store)
     workshop.build(text, tags=["t"])
     assert workshop.kinds() == ["started", "done"] * 2
+
+
+def test_pruning_all_beside_a_build_takes_nothing_from_it(workshop: Workshop) -> None:
+    workshop.write("f", "file")
+    other = ImageStore(workshop.paths, State(workshop.paths.database))
+    workshop.build("FROM busybox AS a\nRUN echo 1 > /a")
+    pruned: list[int] = []
+
+    def prune_all(*_: object) -> None:
+        prune(other)
+        pruned.append(len(prune_images(other, everything=True).removed))
+
+    workshop.runner.before = prune_all
+    text = """
+        FROM busybox AS a
+        RUN echo 1 > /a
+        RUN echo 2 >> /a
+        FROM busybox
+        COPY --link f /f
+        COPY --from=a /a /b
+        RUN cat /b /f > /c
+        """
+    request = BuildRequest(str(workshop.context), dockerfile_inline=text, tags=["t"])
+    image = build(workshop.store, workshop.runner, request, prune_all)
+    assert sum(pruned) > 0
+    assert workshop.read(image, "/c") == "1\n2\nfile"
+    with pytest.raises(NotFound):
+        workshop.store.resolve("busybox")
+    prune_all()
+    workshop.store.collect_garbage()
+    assert list(workshop.store.layers.all()) == []
+    other.close()
 
 
 def test_a_command_that_fails_is_told_with_its_line_its_code_and_its_output(workshop: Workshop) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import InvalidInput, NotFound, UmiakError
@@ -63,10 +63,21 @@ def build(
     `pull` fetches base images that the store lacks. Raise BuildFailed when a RUN command fails; every error about the
     Dockerfile names file, line and column.
     """
+    remove_abandoned(os.path.join(store.paths.root, "build"))
+    with closing(BuildCache(store, read=not request.no_cache, session=request.session)) as cache:
+        return _built(store, runner, request, progress, cache, pull)
+
+
+def _built(
+    store: ImageStore,
+    runner: BuildRunner,
+    request: BuildRequest,
+    progress: Progress,
+    cache: BuildCache,
+    pull: Pull | None,
+) -> Image:
     epoch = source_date_epoch(request.args)
     directory = os.path.join(store.paths.root, "build")
-    remove_abandoned(directory)
-    cache = BuildCache(store, read=not request.no_cache, session=request.session)
     downloads = Downloads(store.paths.downloads, request.cancellation)
     with (
         _local_context(request, directory, downloads) as context,
@@ -84,10 +95,11 @@ def build(
             request.options,
             request.cancellation,
         )
+        solved = solver.stages[target.index]
+        base = store.config_json(solved.base.id) if solved.base else {}
         built = Executor(solver.stages, cache, tools, progress).run(target.index)
-    solved = solver.stages[target.index]
     extra = _export(store, exports, solver, solved, built, cache, progress)
-    return _delivered(store, cache, solved, built, request, epoch, extra)
+    return _delivered(store, cache, solved, base, built, request, epoch, extra)
 
 
 def check(request: BuildRequest) -> list[lint.Finding]:
@@ -283,6 +295,7 @@ def _delivered(
     store: ImageStore,
     cache: BuildCache,
     stage: SolvedStage,
+    base: Mapping[str, Any],
     built: Built,
     request: BuildRequest,
     epoch: int | None,
@@ -290,9 +303,10 @@ def _delivered(
 ) -> Image:
     """Record the image, and write it where the caller wants it. Only an image that stays in the store gets its names there."""
     stays = not request.outputs or any(output.is_image for output in request.outputs)
-    image = _record(store, cache, stage, built, request.tags if stays else (), request.labels, epoch, extra)
+    document = _document(stage, base, built, request.labels, epoch, extra)
+    image = cache.image(document, built, request.tags if stays else ())
     if not stays and not image.tags:
-        cache.keep(image.id)
+        image = cache.entered(None, lambda: cache.image(document, built, ()))
     for output in request.outputs:
         if not output.is_image:
             _write(store, image, output, request.tags)
@@ -309,21 +323,15 @@ def _write(store: ImageStore, image: Image, output: Output, tags: Sequence[str])
         write_files(output, store.layer_dirs(image), space.empty)
 
 
-def _record(
-    store: ImageStore,
-    cache: BuildCache,
+def _document(
     stage: SolvedStage,
+    base: Mapping[str, Any],
     built: Built,
-    tags: Sequence[str],
     labels: Mapping[str, str],
     epoch: int | None,
     extra: Mapping[str, Any],
-) -> Image:
-    """Make the image, with `extra` beside its configuration.
-
-    The same steps with the same configuration give the same image, so nothing is written a second time.
-    """
-    base: dict[str, Any] = store.config_json(stage.base.id) if stage.base else {}
+) -> dict[str, Any]:
+    """The image's configuration, with `extra` beside it. The same steps with the same configuration give the same image."""
     history, created = _history(stage, built, base, epoch)
     if labels:
         stage.settings.set_labels(labels)
@@ -339,7 +347,7 @@ def _record(
         document["variant"] = base["variant"]
     if stage.settings.author:
         document["author"] = stage.settings.author
-    return cache.image(document, built, tags)
+    return document
 
 
 def _history(

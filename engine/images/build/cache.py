@@ -10,7 +10,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ CACHE_LABEL = "io.umiak.build-cache"
 _TOUCH_AFTER_S = 3600.0
 _KEY_VERSION = 1
 _QUERY_KEYS = 500
+_ENTRIES = 20
 
 
 @frozen
@@ -78,7 +79,10 @@ class Session:
 
 
 class BuildCache:
-    """The table `build_cache` of one store. With `read` false it is only added to."""
+    """The table `build_cache` of one store. With `read` false it is only added to.
+
+    The layers that a build is at work with are pinned until `close`: what they are part of may be pruned meanwhile.
+    """
 
     def __init__(self, store: ImageStore, *, read: bool = True, session: Session | None = None) -> None:
         self.store = store
@@ -86,6 +90,7 @@ class BuildCache:
         self.session = session or Session()
         self.imports: list[ImportedCache] = []
         self._refs: dict[str, LayerRef] = {}
+        self._lock = Lock()
 
     def known(self, steps: Iterable[Step]) -> dict[str, str]:
         """The steps whose results are there: key → image ID."""
@@ -147,25 +152,36 @@ class BuildCache:
         return ref.diff_id
 
     def hold(self, ref: LayerRef) -> None:
-        """Note a layer that was added to the store for this build."""
-        self._refs[ref.diff_id] = ref
+        """Pin a layer that was added to the store for this build."""
+        with self._lock:
+            if ref.diff_id not in self._refs:
+                self.store.pin(ref)
+                self._refs[ref.diff_id] = ref
+
+    def close(self) -> None:
+        """Give up the layers."""
+        with self._lock:
+            self.store.unpin(self._refs.values())
+            self._refs.clear()
 
     def results(self, steps: Sequence[Step]) -> dict[str, str]:
         """What these steps led to, whether it was read or made: key → image ID."""
         return self._stored([step.key for step in steps])
 
     def refs(self, layers: Iterable[str]) -> list[LayerRef]:
-        """The layers as `ImageStore.add_image` wants them."""
+        """The layers as `ImageStore.add_image` wants them, pinned. Raise NotFound where one is gone."""
         return [self._ref(diff_id) for diff_id in layers]
 
     def _ref(self, diff_id: str) -> LayerRef:
         ref = self._refs.get(diff_id)
-        if ref is None:
-            self.store.layer_dir(diff_id)
-            ref = self.store.find_layer(diff_id)
-        if ref is None:
-            raise NotFound(f"layer {diff_id} was removed while the build was running", hint="build again")
-        return self._refs.setdefault(diff_id, ref)
+        if ref is not None:
+            return ref
+        self.store.layer_dir(diff_id)
+        with self._lock:
+            ref = self._refs.get(diff_id) or self.store.find_layer(diff_id, pinned=True)
+            if ref is None:
+                raise NotFound(f"layer {diff_id} was removed while the build was running", hint="build again")
+            return self._refs.setdefault(diff_id, ref)
 
     def add(self, key: str, built: Built) -> None:
         """Remember what a step gave."""
@@ -177,16 +193,22 @@ class BuildCache:
                 for item in built.made
             ],
         }
-        image = self.store.add_image(config, self.refs(built.layers))
-        try:
-            self._enter(key, image.id)
-        except sqlite3.IntegrityError as error:
-            raise Conflict("the build's cache was removed while it was running", hint="build again") from error
+        image = self.entered(key, lambda: self.store.add_image(config, self.refs(built.layers)))
         self.session.remember(key, image.id)
 
-    def keep(self, image_id: str) -> None:
-        """Make an image without a name part of the cache: hidden, and pruned with it."""
-        self._enter(key_of("image", image_id), image_id)
+    def entered(self, key: str | None, make: Callable[[], Image]) -> Image:
+        """Make an image without a name part of the cache: hidden, and pruned with it. Without a key it is found by none.
+
+        Until it is entered it looks like any untagged image, and may be pruned as one; then it is made again.
+        """
+        for _ in range(_ENTRIES):
+            image = make()
+            try:
+                self._enter(key or key_of("image", image.id), image.id)
+            except sqlite3.IntegrityError:
+                continue
+            return image
+        raise Conflict("the build's cache is removed again and again while it is running", hint="build again")
 
     def _enter(self, key: str, image_id: str) -> None:
         """Write a row. The image that the key led to stays in the cache, hidden, as a build beside may be at work on it."""

@@ -12,7 +12,7 @@ import posixpath
 import re
 import urllib.parse
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -90,17 +90,32 @@ class Downloads:
 
     @contextmanager
     def opened(self, download: Download) -> Iterator[tuple[str, float]]:
-        """The path of the file, fetched now if it is missing, and its time of modification (0: the server gave none)."""
-        path = self._path(download.digest)
-        if not os.path.exists(path):
+        """The path of the file, fetched now if it is missing, and its time of modification (0: the server gave none).
+
+        It stays for the block, whoever prunes what is kept.
+        """
+        own = os.path.join(self.directory, f".{os.urandom(8).hex()}")
+        while not self._linked(download.digest, own):
             digest = self._fetch(download.url)
             if digest != download.digest:
                 raise InvalidInput(
                     f"{download.url} does not match its checksum: expected {download.digest}, got {digest}",
                     hint="the file has changed on the server; correct --checksum if that is meant to be",
                 )
-        os.utime(self._note_path(download.url))
-        yield path, float(self._note(download.url).get("modified", 0.0))
+        try:
+            with suppress(FileNotFoundError):
+                os.utime(self._note_path(download.url))
+            yield own, float(self._note(download.url).get("modified", 0.0))
+        finally:
+            os.unlink(own)
+
+    def _linked(self, digest: str, own: str) -> bool:
+        """Give the kept file of a digest one more name; false where there is none."""
+        try:
+            os.link(self._path(digest), own)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _path(self, digest: str) -> str:
         return os.path.join(self.directory, digest.removeprefix("sha256:"))

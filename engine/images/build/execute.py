@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from threading import Lock
 
+from engine.errors import NotFound
 from engine.images.build.cache import BuildCache, Built, Made
 from engine.images.build.cancel import Cancelled, Stoppable
 from engine.images.build.context import explained
@@ -122,16 +123,28 @@ class Executor:
                 break
             key = stage.steps[position - 1].key
             built = self.cache.load(known.pop(key))
-            if built is not None:
+            is_last = all(step.work is None for step in stage.steps[position:])
+            if built is not None and (is_last or self._pinned(built)):
                 return built, position
-        return Built(stage.base.layers if stage.base else (), ()), 0
+        built = Built(stage.base.layers if stage.base else (), ())
+        if any(step.work is not None for step in stage.steps):
+            self.cache.refs(built.layers)
+        return built, 0
+
+    def _pinned(self, built: Built) -> bool:
+        """Pin the layers that the next step is carried out on; False where one has just been removed."""
+        try:
+            self.cache.refs(built.layers)
+        except NotFound:
+            return False
+        return True
 
     def _once(self, step: Step, before: Built) -> Built:
         """Carry out a step unless another stage, or another build of the same session, has just done the same one."""
         with self._turn(step.key):
             image_id = self.cache.fresh(step.key)
             built = self.cache.load(image_id) if image_id else None
-            if built is not None:
+            if built is not None and self._pinned(built):
                 self._tell(step, "cached", once=True)
                 return built
             return self._timed(step, before)
@@ -175,7 +188,7 @@ class Executor:
         with self._turn(key):
             image_id = self.cache.find(key, refresh=step.refresh)
             built = self.cache.load(image_id) if image_id else None
-            if built is None:
+            if built is None or not self._pinned(built):
                 made = self._layer(step, [], self._layer_dirs(layers))
                 built = Built(made, (self._made(step, bool(made)),))
                 self.cache.add(key, built)
@@ -200,9 +213,11 @@ class Executor:
         """The layer directories of a stage or an image, and what to call it."""
         assert not isinstance(source, FromContext)
         if isinstance(source, FromStage):
-            built = self._stage(source.stage)
-            return self._layer_dirs(built.layers), f"stage {self.stages[source.stage].name}"
-        return self._layer_dirs(source.image.layers), f"image {(*source.image.tags, source.image.id)[0]}"
+            layers, name = self._stage(source.stage).layers, f"stage {self.stages[source.stage].name}"
+        else:
+            layers, name = source.image.layers, f"image {(*source.image.tags, source.image.id)[0]}"
+        self.cache.refs(layers)
+        return self._layer_dirs(layers), name
 
     def _stage(self, index: int) -> Built:
         """The result of another stage, awaited. One whose cache entry has just been removed by another command is built here."""

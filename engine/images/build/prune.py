@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from engine.images.build.workspace import CACHE_NAME
 
 if TYPE_CHECKING:
     from engine.images.store import ImageStore
+
+_UNFINISHED_S = 86400.0
+"""After this long nobody is at work any more on a download that has not got its name, or on a copy."""
 
 
 @frozen
@@ -104,7 +108,12 @@ def _downloads(store: ImageStore) -> list[Kept]:
     items = []
     for name in os.listdir(directory) if os.path.isdir(directory) else ():
         path = os.path.join(directory, name)
-        found = os.stat(path)
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            continue
+        if name.startswith(".") and time.time() - found.st_mtime < _UNFINISHED_S:
+            continue
         used_at = max(found.st_atime, found.st_mtime)
         items.append(Kept(name, "source.http", found.st_blocks * 512, used_at, _unlink(path)))
     return items
