@@ -46,9 +46,9 @@ def prune(
             kept += item.size_bytes
         elif item.remove():
             removed += 1
-            freed += item.size_bytes
-    store.collect_garbage()
-    return removed, freed
+            freed += 0 if item.type == "regular" else item.size_bytes
+    # What results held, blobs and layers, is counted as it goes.
+    return removed, freed + store.collect_garbage()
 
 
 def outside_of_images(store: ImageStore) -> list[Kept]:
