@@ -59,6 +59,7 @@ def build_of(project: Project, service: Service, warn: Warn) -> Build | None:
         options=_options(project, section),
         cache_from=section.cache_from,
         cache_to=section.cache_to,
+        place=str(project.place(("services", service.name, "build", "context")) or "") or None,
     )
 
 

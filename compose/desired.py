@@ -5,6 +5,7 @@ Pure translation. What an engine of today does not act on is said in `warnings`,
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
@@ -20,7 +21,7 @@ from compose.private_files import PrivateFile
 from compose.providers import providers_of
 from compose.updates import Policies, policies
 from compose.version import VERSION
-from engine.errors import InvalidInput, Unsupported
+from engine.errors import InvalidInput, UmiakError, Unsupported
 from engine.frozen import frozen
 from engine.types import (
     RUNTIMES,
@@ -287,7 +288,30 @@ class _Translation:
             labels=network.labels,
             options=network.driver_opts,
         )
+        if pools:
+            self._check_addresses(key, spec)
         return replace(spec, labels={**spec.labels, **self._owned(spec), labels.NETWORK: key})
+
+    def _check_addresses(self, key: str, spec: NetworkSpec) -> None:
+        """Raise InvalidInput, with the place, for a subnet that no network could have, or a service's address outside it."""
+        from networking import ipam
+
+        with self._located("networks", key, "ipam"):
+            asked = ipam.asked_for(spec)
+        for service in self.project.services.values():
+            own = service.networks.get(key)
+            if own and own.ipv4_address and asked:
+                with self._located("services", service.name, "networks", key, "ipv4_address"):
+                    ipam.check_address(spec.name, own.ipv4_address, asked, {})
+
+    @contextlib.contextmanager
+    def _located(self, *path: str | int) -> Iterator[None]:
+        """Give an error meanwhile the place that it is about."""
+        try:
+            yield
+        except UmiakError as error:
+            error.place = error.place or self.place(*path)
+            raise
 
     def volume(self, key: str) -> VolumeSpec:
         """Translate a volume that belongs to the project."""

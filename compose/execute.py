@@ -264,7 +264,11 @@ class _Run:
         def act() -> None:
             self.engine.build(request, progress)
 
-        self.step(operation, "build", build.reference, "building", "built", act)
+        try:
+            self.step(operation, "build", build.reference, "building", "built", act)
+        except UmiakError as error:
+            error.place = error.place or build.place
+            raise
 
     def pull(self, operation: Operation, action: PullImage) -> None:
         def progress(transfer: Transfer) -> None:

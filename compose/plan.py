@@ -60,6 +60,7 @@ class Build:
     options: StepOptions | None = None
     cache_from: tuple[str, ...] = ()
     cache_to: tuple[str, ...] = ()
+    place: str | None = None
 
 
 @frozen

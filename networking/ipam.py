@@ -180,16 +180,25 @@ def plan(
     `recorded` are the names and subnets of the networks that exist, `nameservers` the host's, which must stay in reach.
     """
     taken = {parse_subnet(subnet, name): name for name, subnet in recorded}
+    asked = asked_for(spec)
+    if asked is None:
+        busy = [*taken, *(route.subnet for route in routes), *(Subnet(address, 32) for address in nameservers)]
+        subnet = _free_subnet(busy)
+        return AddressPlan(subnet, subnet.base + 1, subnet.base + 1, subnet.last - 1)
+    _check_overlaps(spec.name, asked.subnet, taken, routes)
+    return asked
+
+
+def asked_for(spec: NetworkSpec) -> AddressPlan | None:
+    """The addresses that a network is to have; None if any will do. Raise InvalidInput if none could have them."""
     if spec.subnet is None:
         if spec.ip_range or spec.gateway:
             raise InvalidInput(
                 f"network {spec.name}: gateway and ip_range need a subnet", hint="set the subnet that they lie in"
             )
-        busy = [*taken, *(route.subnet for route in routes), *(Subnet(address, 32) for address in nameservers)]
-        subnet = _free_subnet(busy)
-        return AddressPlan(subnet, subnet.base + 1, subnet.base + 1, subnet.last - 1)
+        return None
     subnet = parse_subnet(spec.subnet, f"network {spec.name}: subnet")
-    _check_subnet(spec.name, subnet, taken, routes)
+    _check_subnet(spec.name, subnet)
     return _explicit_plan(spec, subnet)
 
 
@@ -205,7 +214,7 @@ def _free_subnet(busy: Collection[Subnet]) -> Subnet:
     )
 
 
-def _check_subnet(name: str, subnet: Subnet, taken: dict[Subnet, str], routes: Iterable[Route]) -> None:
+def _check_subnet(name: str, subnet: Subnet) -> None:
     if subnet.prefix_length > LONGEST_SUBNET:
         raise InvalidInput(
             f"network {name}: {subnet} has no room for a gateway and a container", hint="use a prefix of at most 30"
@@ -215,6 +224,9 @@ def _check_subnet(name: str, subnet: Subnet, taken: dict[Subnet, str], routes: I
             f"network {name}: {subnet} cannot be used for containers",
             hint="use a part of 10/8, 172.16/12 or 192.168/16",
         )
+
+
+def _check_overlaps(name: str, subnet: Subnet, taken: dict[Subnet, str], routes: Iterable[Route]) -> None:
     for other, owner in taken.items():
         if subnet.overlaps(other):
             raise Conflict(

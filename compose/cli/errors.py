@@ -66,7 +66,7 @@ def render(error: BaseException, *, colour: bool = False) -> str:
     lines = [f"{red}error{shown}{plain}{bold}: {first}{plain}", *more]
     place = error.place if isinstance(error, UmiakError) else None
     if place:
-        lines += _excerpt(place, getattr(error, "line_text", None), colour=colour)
+        lines += _excerpt(place, getattr(error, "line_text", None), getattr(error, "width", 1), colour=colour)
     lines += [f"   | {line}" for line in getattr(error, "details", ())]
     if hint := _hint(error):
         lines.append(f"   = help: {hint}")
@@ -103,7 +103,7 @@ def _hint(error: BaseException) -> str | None:
     return "this is a defect of umiak; UMIAK_DEBUG=1 shows where it happened"
 
 
-def _excerpt(place: str, text: str | None, *, colour: bool) -> list[str]:
+def _excerpt(place: str, text: str | None, width: int, *, colour: bool) -> list[str]:
     """The place, and the line it points to with a caret below: its text is known, or the file can be read again."""
     blue, plain = (_BLUE, _PLAIN) if colour else ("", "")
     lines = [f"  {blue}-->{plain} {place}"]
@@ -115,7 +115,8 @@ def _excerpt(place: str, text: str | None, *, colour: bool) -> list[str]:
     before = text[: column - 1]
     # Tabs stay tabs, so that the caret lands below its character whatever the terminal's tab width is.
     indent = "".join("\t" if character == "\t" else " " for character in before)
-    caret = "^" * _token_width(text[len(before) :])
+    rest = text[len(before) :]
+    caret = "^" * max(_token_width(rest), min(width, len(rest.rstrip())))
     lines.append(f" {blue}{line} |{plain} {text}")
     lines.append(f" {blue}{' ' * margin} |{plain} {indent}{blue}{caret}{plain}")
     return lines

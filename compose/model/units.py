@@ -26,6 +26,14 @@ _MAX_FLOAT32 = 3.4028234e38
 MAX_INT64 = (1 << 63) - 1
 
 
+class UnitError(ValueError):
+    """A size or a duration that cannot be read; `hint` says how one is written."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 class Duration(int):
     """A length of time in nanoseconds; prints as Go does (`1m30s`)."""
 
@@ -54,7 +62,7 @@ class Duration(int):
             total += Fraction(part[1].rstrip(".")) * NANOSECONDS[part[2]]
             position = part.end()
         if not rest or position != len(rest) or total > MAX_INT64:
-            raise ValueError(f"cannot read {text!r} as a duration")
+            raise UnitError(f"cannot read {text!r} as a duration", "write a number with a unit: 30s, 1m30s, 2h")
         return cls(-int(total) if text[0] == "-" else int(total))
 
     @classmethod
@@ -102,7 +110,7 @@ def parse_bytes(text: str) -> int:
     except ValueError:
         number = -1
     if not match or number < 0:
-        raise ValueError(f"cannot read {text!r} as a size in bytes")
+        raise UnitError(f"cannot read {text!r} as a size in bytes", "write a number with a unit: 512m, 1.5g")
     value = int(number * _FACTOR[(match[2] or "").lower()])  # a float's precision, as Docker has it
     return value if value <= MAX_INT64 else -MAX_INT64 - 1  # as Docker has it: the engine refuses a negative size
 

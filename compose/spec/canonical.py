@@ -45,11 +45,12 @@ def with_plain_ports(tree: Map, texts: Texts) -> Map:
 
 
 class Unreadable(ValueError):
-    """A value does not follow its short syntax; `hint` shows one that does."""
+    """A value does not follow its short syntax; `hint` shows one that does, `at` is where a part of the value stands."""
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, at: Place | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+        self.at = at
 
 
 class Canonicalizer:
@@ -75,7 +76,7 @@ class Canonicalizer:
             except Unreadable as error:
                 if self.is_template:
                     return node
-                self.fail(str(error), path, place, node, error.hint)
+                self.fail(str(error), path, error.at or place, node, error.hint)
                 return RESET  # so that the rest can be understood
         if isinstance(node, Map):
             copy = node.like()
@@ -150,7 +151,7 @@ def _key_values(empty: str | None) -> Transform:
                 key, separator, value = str(item).partition("=")
                 if empty is None and key != key.rstrip():
                     right = key.rstrip() + separator + value
-                    raise Unreadable(f'variable "{key}" is declared with a trailing space', f'write "{right}"')
+                    raise Unreadable(f'variable "{key}" is declared with a trailing space', f'write "{right}"', at)
                 result.pop(key, None)
                 result.put(key, value if separator else empty, (at, at))
             return result

@@ -34,6 +34,7 @@ _WORDS: dict[str, Any] = {
     **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), float("-inf")),
 }
 _MERGE = "<<"
+_BARE_KEY = re.compile(r"[A-Za-z0-9_.-]+")
 
 
 class Timestamp(str):
@@ -228,23 +229,60 @@ def parse(text: str, file: str) -> list[Any]:
 
 
 def _syntax_error(error: Any, text: str, file: str) -> ComposeError:
-    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     problem = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
     context = getattr(error, "context", None)
+    lines = text.splitlines()
+    mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     if mark is None:
         position = getattr(error, "position", 0)
         line, column = text.count("\n", 0, position) + 1, position - text.rfind("\n", 0, position)
-    else:
+    elif mark.line < len(lines):
         line, column = mark.line + 1, mark.column + 1
-    lines = text.splitlines()
-    source = lines[line - 1] if line <= len(lines) else ""
-    hint = "indent with spaces: YAML allows no tabs" if "\t" in source[:column] else None
-    if not hint and "mapping values are not allowed" in problem:
-        hint = "quote the value if it holds ': ', or check the indentation"
-    if hint is None and source[column - 1 : column] in ("@", "`", "%"):
-        hint = f"quote a value that starts with {source[column - 1]}"
+    else:  # where the text ends
+        line = max((number for number, content in enumerate(lines, 1) if content.strip()), default=1)
+        column = len(lines[line - 1].rstrip()) + 1 if lines else 1
+    hint = _syntax_hint(problem, context or "", lines, line, column) or _quote_hint(text, line)
     message = f"invalid YAML: {problem}" + (f" ({context})" if context else "")
+    source = lines[line - 1] if line <= len(lines) else None
     return ComposeError("E003", message, at=Place(file, line, column), line_text=source or None, hint=hint)
+
+
+def _syntax_hint(problem: str, context: str, lines: list[str], line: int, column: int) -> str | None:
+    """What is likely to be wrong on a line where the parser gave up."""
+    source = lines[line - 1] if line <= len(lines) else ""
+    if "\t" in source[:column]:
+        return "indent with spaces: YAML allows no tabs"
+    if "mapping values are not allowed" in problem:
+        before = next((number for number in range(line - 1, 0, -1) if lines[number - 1].strip()), 0)
+        key = lines[before - 1].strip() if before else ""
+        if _BARE_KEY.fullmatch(key):
+            return f"line {before} may lack a colon: {key}:"
+        return "quote the value if it holds ': ', or check the indentation"
+    if source[column - 1 : column] in ("@", "`", "%"):
+        return f"quote a value that starts with {source[column - 1]}"
+    if "block" in context and source[: column - 1].isspace():
+        return "check the indentation: the line begins where none of those above it does"
+    return None
+
+
+def _quote_hint(text: str, line: int) -> str | None:
+    """Tell of the last quote before the line where the parser gave up, if it spans lines: one may be missing."""
+    import yaml
+
+    last, reader = None, getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        for token in yaml.scan(text, Loader=reader):
+            if token.start_mark.line >= line:
+                break
+            if isinstance(token, yaml.ScalarToken) and token.style in ("'", '"'):
+                last = token
+    except yaml.YAMLError as error:
+        opening = getattr(error, "context_mark", None)
+        if opening and "quoted scalar" in (getattr(error, "context", None) or ""):
+            return f"close the quote that opens in line {opening.line + 1}"
+    if last is None or last.start_mark.line == last.end_mark.line:
+        return None
+    return f"the quote that opens in line {last.start_mark.line + 1} ends in line {last.end_mark.line + 1}: is one missing?"
 
 
 class _Composer:
@@ -385,6 +423,8 @@ class _Composer:
             return str(key)
         text = getattr(event, "value", None)
         hint = f'write "{text}":' if text else "keys of a Compose file are strings"
+        if type(event).__name__ == "MappingStartEvent" and event.flow_style:
+            hint = "{{ … }} belongs to a template: render the file first, or quote the value"
         raise self._fail("E005", f"key {text or 'of this mapping'} is not a string", event, hint, len(text or "-"))
 
     def _merge_sources(self, value: Any, event: Any) -> list[Map]:

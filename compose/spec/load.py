@@ -218,12 +218,15 @@ def _read_contents(data: dict[str, Any], variables: Mapping[str, str]) -> None:
 
 def _model_errors(error: Any, tree: Map, texts: Texts) -> list[ComposeError]:
     """What pydantic found wrong, at the places of the file."""
+    from compose.model.units import UnitError
+
     found = []
     for problem in error.errors():
         path = tuple("services" if step == "disabled_services" else step for step in problem["loc"])
         path = tuple(step for step in path if step != "[key]")
         at: Place | None = find_value_place(tree, path)
         cause = problem.get("ctx", {}).get("error")
+        hint = cause.hint if isinstance(cause, UnitError) else None
         message = str(cause) if cause else problem["msg"].lower()
         value = problem.get("input")
         width = len(format_scalar(value)) if isinstance(value, (str, int, float)) else 1
@@ -235,6 +238,7 @@ def _model_errors(error: Any, tree: Map, texts: Texts) -> list[ComposeError]:
                 path=dotted(path),
                 line_text=texts.line(at),
                 width=width or 1,
+                hint=hint,
             )
         )
     return in_order(found)

@@ -6,10 +6,11 @@ from typing import Any
 
 from compose.errors import ComposeError, Place, Warning, dotted
 from compose.spec.document import RESET, Map, Seq, Texts, Timestamp, format_scalar
-from compose.spec.grammar import PROJECT, Shape
+from compose.spec.grammar import BUILD, DEPLOY, DURATION, HEALTHCHECK, PROJECT, SERVICE, Shape
 
 Path = tuple[str | int, ...]
 
+_LISTS_OF_PAIRS = ("environment", "labels", "args", "annotations", "sysctls", "additional_contexts")
 _ARTICLES = {
     "string": "a string",
     "integer": "an integer",
@@ -135,7 +136,9 @@ class Checker:
         width = len(format_scalar(node)) if not isinstance(node, (Map, Seq)) else 1
         hint: str | None = None
         if isinstance(node, (int, float, Timestamp)) and types == ["string"]:
-            hint = f'quote it: "{_yaml_word(node)}"'
+            hint = f"write {_yaml_word(node)}s for seconds" if shape is DURATION else f'quote it: "{_yaml_word(node)}"'
+        elif isinstance(node, Map) and types == ["string"]:
+            hint = _item_with_a_colon(node, path)
         elif shape.example:
             hint = f"for example {path[-1]}: {shape.example}" if path else None
         message = f"{dotted(path) or 'the file'} must be {expected}, not {_describe(node)}"
@@ -152,7 +155,7 @@ class Checker:
         example = shape.fields[suggestion].example if suggestion else None
         hint = f"{suggestion}: {example}" if example else None
         if not suggestion and shape.accepts_extensions:
-            hint = "remove it, or start it with 'x-' if it is your own"
+            hint = _where_it_belongs(key, node[key], shape) or "remove it, or start it with 'x-' if it is your own"
         message = f'unknown key "{key}" in {owner or "the file"}'
         if shape.is_lenient:
             meant = f"; did you mean {suggestion}?" if suggestion else ""
@@ -216,6 +219,32 @@ def _yaml_word(node: Any) -> str:
     return format_scalar(node)
 
 
+def _item_with_a_colon(node: Map, path: Path) -> str | None:
+    """What to write for a list's item whose colon has made a mapping of it."""
+    if len(node) != 1 or not path or not isinstance(path[-1], int):
+        return None
+    ((key, value),) = node.items()
+    if isinstance(value, (Map, Seq)):
+        return None
+    if path[-2] in _LISTS_OF_PAIRS:
+        return f'write "{key}={format_scalar(value)}", or leave out the dashes'
+    return f'quote it: "{key}: {format_scalar(value)}"'
+
+
+def _where_it_belongs(key: str, value: Any, shape: Shape) -> str | None:
+    """Where a key that is unknown in this place is known."""
+    if shape is PROJECT:
+        if key in (SERVICE.fields or {}):
+            return "it belongs to a service, under services:"
+        is_service = isinstance(value, Map) and ("image" in value or "build" in value)
+        return "a service stands under services:" if is_service else None
+    homes = (
+        {"deploy": DEPLOY, "build": BUILD, "healthcheck": HEALTHCHECK} if shape is SERVICE else {"a service": SERVICE}
+    )
+    found = [name for name, home in homes.items() if key in (home.fields or {}) and home is not shape]
+    return f"it belongs to {' or '.join(found)}" if found else None
+
+
 def _subject(path: Path) -> str:
     return dotted(path) or "the file"
 
@@ -231,5 +260,8 @@ def closest(word: str, candidates: Any) -> str | None:
     if len(candidates) > MOST_CANDIDATES:
         return None
     lowered = {str(candidate).lower(): str(candidate) for candidate in candidates}
-    found = difflib.get_close_matches(word.lower().replace("-", "_"), lowered, 1, 0.7)
+    wanted = word.lower().replace("-", "_")
+    found = difflib.get_close_matches(wanted, lowered, 1, 0.7)
+    # Too short to be like anything, letters in another order are.
+    found = found or [candidate for candidate in lowered if sorted(candidate) == sorted(wanted)]
     return lowered[found[0]] if found else None

@@ -157,6 +157,18 @@ def test_an_unknown_restart_policy_is_refused_at_its_place(stack: FakeStack) -> 
     assert str(caught.value.place).endswith("compose.yaml:4:5")
 
 
+@pytest.mark.parametrize(
+    ("subnet", "address", "line"), [("10.0.0.0/33", "10.0.0.3", 11), ("10.0.0.0/24", "10.0.1.3", 6)]
+)
+def test_an_address_that_cannot_be_had_is_refused_at_its_place(
+    stack: FakeStack, subnet: str, address: str, line: int
+) -> None:
+    networks = f"networks:\n  n:\n    ipam: {{config: [{{subnet: {subnet}}}]}}\n"
+    with pytest.raises(InvalidInput) as caught:
+        template(stack, f"networks:\n  n:\n    ipv4_address: {address}", networks)
+    assert f"compose.yaml:{line}:" in str(caught.value.place)
+
+
 def test_the_rest_of_a_service(stack: FakeStack) -> None:
     spec = template(
         stack,

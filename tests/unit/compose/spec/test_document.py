@@ -104,9 +104,9 @@ def test_an_anchor_may_be_defined_twice() -> None:
 @pytest.mark.parametrize(
     ("text", "code", "line", "column"),
     [
-        ("a: 1\nb: [\n", "E003", 3, 1),
+        ("a: 1\nb: [\n", "E003", 2, 5),
         ("a:\n\tb: 1\n", "E003", 2, 1),
-        ("a: 'x\n", "E003", 2, 1),
+        ("a: 'x\n", "E003", 1, 6),
         ("a: b: c\n", "E003", 1, 5),
         ("a: *nope\n", "E003", 1, 4),
         ("a: 1\nb: 2\na: 3\n", "E004", 3, 1),
