@@ -34,6 +34,7 @@ from compose.plan import (
     RemoveNetwork,
     RemoveVolume,
     RenameContainer,
+    RetireContainer,
     RunHook,
     RunProvider,
     StartContainer,
@@ -390,6 +391,10 @@ class _Run:
         act = lambda: self.engine.unpause_container(action.name)  # noqa: E731
         self.step(operation, "container", action.name, "unpausing", "unpaused", act)
 
+    def retire_container(self, operation: Operation, action: RetireContainer) -> None:
+        act = _unless_gone(self.engine.retire_container, action.name, volumes=action.volumes)
+        self.step(operation, "container", action.name, "retiring", "retired", act)
+
     def remove_container(self, operation: Operation, action: RemoveContainer) -> None:
         act = _unless_gone(self.engine.remove_container, action.name, volumes=action.volumes)
         self.step(operation, "container", action.name, "removing", "removed", act)
@@ -613,6 +618,7 @@ _ACTIONS: Mapping[type, Callable[[_Run, Operation, Any], None]] = {
     RemoveImage: _Run.remove_image,
     CreateContainer: _Run.create_container,
     RenameContainer: _Run.rename_container,
+    RetireContainer: _Run.retire_container,
     StartContainer: _Run.start_container,
     StopContainer: _Run.stop_container,
     RunHook: _Run.run_hook,

@@ -205,6 +205,17 @@ class UnpauseContainer:
 
 
 @frozen
+class RetireContainer:
+    """Take a stopped container off its networks and off `volumes`, before its successor can exist.
+
+    It keeps its name and its anonymous volumes till then, and cannot be started any more.
+    """
+
+    name: str
+    volumes: tuple[str, ...] = ()
+
+
+@frozen
 class RemoveContainer:
     """Remove a stopped container, with its anonymous volumes if `volumes`."""
 
@@ -260,6 +271,7 @@ Action = (
     | RunHook
     | PauseContainer
     | UnpauseContainer
+    | RetireContainer
     | RemoveContainer
     | RenameContainer
     | AwaitContainer

@@ -3,8 +3,9 @@
 `verdicts` decides what is to become of each replica; this turns that into operations and says what each must wait for.
 
 A container is replaced so that a kill at any point loses nothing: make `<old id>_<name>`, stop the old one, remove it, rename
-the new one, start it. What a killed replacement left (a container labelled as a successor, under its passing name) is finished
-by the next plan. Anonymous volumes go over to the successor.
+the new one, start it. Where the new one cannot exist beside the old one (its network or volume is made anew, or its address is
+fixed), the old one is stopped and retired first. What a killed replacement left (a container labelled as a successor, under
+its passing name, or a retired one) is finished by the next plan. Anonymous volumes go over to the successor.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from compose.plan import (
     RemoveNetwork,
     RemoveVolume,
     RenameContainer,
+    RetireContainer,
     RunProvider,
 )
 from compose.providers import selected
@@ -70,7 +72,7 @@ class _Planner:
         self.provided: dict[str, int] = {}
         self.prepared: dict[str, int] = {}
         self.cleared: dict[str, int] = {}
-        """Container ID → the operation that removed it ahead of its turn, because its network or a volume goes."""
+        """Container ID → the operation that removed or retired it ahead of its turn, because its network or a volume goes."""
         self.discarded: dict[str, int] = {}
         """Name → the operation that removed the container that bore it, so that another one may."""
         self.network_made: dict[str, int | None] = {}
@@ -239,10 +241,13 @@ class _Planner:
         return [replica.stopped for replica in dependents]
 
     def _clear(self) -> None:
-        """Remove all containers that are on networks or have volumes that are made anew."""
+        """Take all containers off networks and volumes that are made anew, and remove those that nothing replaces."""
+        replicas = [replica for replicas in self.replicas.values() for replica in replicas]
+        replaced = {replica.existing.id for replica in replicas if replica.existing and replica.is_replaced}
         for container in self.observed.containers:
             if cause := self.verdicts.made_anew(container):
-                self.cleared[container.id] = self._discard(Surplus(container, cause))
+                out_of_the_way = self._retire if container.id in replaced else self._discard
+                self.cleared[container.id] = out_of_the_way(Surplus(container, cause))
 
     def _add_networks(self) -> None:
         used = self._used_networks()
@@ -265,6 +270,15 @@ class _Planner:
         removed = self.builder.add(surplus.resource, RemoveContainer(container.name), surplus.cause, after=[stop])
         self.discarded[container.name] = removed
         return removed
+
+    def _retire(self, surplus: Surplus, after: Iterable[int | None] = ()) -> int:
+        """Stop (where it runs) a container and take it off its networks, so that its successor can be made."""
+        container, stop = surplus.container, None
+        if container.status.state in RUNNING:
+            stop = self._stop(surplus.resource, container, surplus.cause, after)
+        volumes = tuple(sorted({*container.volumes.values()} & {*self.verdicts.renewed_volumes}))
+        retire = RetireContainer(container.name, volumes)
+        return self.builder.add(surplus.resource, retire, surplus.cause, after=[stop])
 
     def _stop(self, resource: str, container: ContainerInfo, cause: str, after: Iterable[int | None] = ()) -> int:
         return hooks.stop(self.builder, resource, container, self.options.timeout_s, cause, after)
@@ -335,20 +349,18 @@ class _Planner:
             return self._take_place(replica, replica.successor.name, replica.cause, None)
         if old is None:
             return self._create(replica, replica.name)
-        if old.id in self.cleared:
-            return self._create(replica, replica.name, after=[self.cleared[old.id]])
         # A fixed address cannot be leased to a container and to its successor at once.
-        if has_fixed_address(replica.service.template):
-            gone = self._discard(Surplus(old, replica.cause), self._stops_before(replica.service.name))
-            return self._create(replica, replica.name, after=[gone])
-        created = self._create(replica, replica.passing_name)
+        if old.id not in self.cleared and has_fixed_address(replica.service.template):
+            stops = self._stops_before(replica.service.name)
+            self.cleared[old.id] = self._retire(Surplus(old, replica.cause), stops)
+        created = self._create(replica, replica.passing_name, after=[self.cleared.get(old.id)])
         return self._take_place(replica, replica.passing_name, f"replaced by #{created}", created)
 
     def _take_place(self, replica: Replica, passing_name: str, cause: str, created: int | None) -> int:
         """Let a successor take the old one's place and name."""
         old, last = replica.existing, created
         if old is not None:
-            if old.status.state in RUNNING:
+            if old.status.state in RUNNING and old.id not in self.cleared:
                 before = [created, *self._stops_before(replica.service.name)]
                 last = self._stop(replica.resource, old, cause, before)
             last = self.builder.add(replica.resource, RemoveContainer(old.name), cause, after=[last])

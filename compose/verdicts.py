@@ -16,7 +16,16 @@ from compose.observe import Observed
 from compose.plan import Change
 from engine.errors import InvalidInput, NotFound
 from engine.frozen import frozen
-from engine.types import RUNNING, ContainerInfo, ContainerSpec, NetworkInfo, NetworkSpec, VolumeInfo, VolumeSpec
+from engine.types import (
+    RETIRED,
+    RUNNING,
+    ContainerInfo,
+    ContainerSpec,
+    NetworkInfo,
+    NetworkSpec,
+    VolumeInfo,
+    VolumeSpec,
+)
 
 Verdict = Literal["keep", "start", "hook", "restart", "create", "recreate", "finish"]
 """`finish` completes a replacement that a kill interrupted; `restart` is stop and start because a dependency is replaced; `hook`
@@ -370,7 +379,8 @@ class _Judge:
         cause, changes = self._asked_for(service), ()
         if not cause:
             cause, changes = self._outdated(service, number, existing)
-        if cause and not self.options.no_recreate:
+        is_unusable = existing.desired == RETIRED or self.verdicts.made_anew(existing)
+        if cause and (is_unusable or not self.options.no_recreate):
             replica.verdict, replica.cause, replica.changes = "recreate", cause, changes
         else:
             replica.verdict, replica.cause = self._judge_state(service, existing)
@@ -419,6 +429,8 @@ class _Judge:
 
     def _outdated_surroundings(self, service: DesiredService, container: ContainerInfo) -> str:
         """Why a container of the right definition is in the wrong place."""
+        if container.desired == RETIRED:
+            return "left by an interrupted replacement"
         if cause := self.verdicts.made_anew(container):
             return cause
         for request in service.template.networks:

@@ -27,6 +27,7 @@ from engine.runtime import bundle, client, journal, liveness, netns, runtimes, s
 from engine.runtime.cgroup import DEFAULT_PARENT, Cgroup, open_cgroup
 from engine.state import State
 from engine.types import (
+    RETIRED,
     RUNNING,
     ContainerInfo,
     ContainerSpec,
@@ -291,6 +292,11 @@ class Containers:
             if self._is_live(container_id):
                 return self._info(row)
             row = self.find(container_id)
+            if row["desired"] == RETIRED:
+                raise Conflict(
+                    f'cannot start container "{row["name"]}": an interrupted update has taken it off its networks',
+                    hint="`umiak up` replaces it, with the anonymous volumes that it still holds",
+                )
             path = bundle.write(self._paths, self._inputs(row))
             self._zygote().launch(container_id, path, hold=hold)
             self._set_desired(container_id, "running")
@@ -335,6 +341,20 @@ class Containers:
         with self._operation(container_id):
             self._state.execute("UPDATE containers SET removing = ? WHERE id = ?", (2 if volumes else 1, container_id))
             self._erase(container_id, volumes=volumes)
+
+    def retire(self, ref: str, volumes: Sequence[str]) -> None:
+        """Take a stopped container off its networks and off these volumes, for good. Raise Conflict if it runs."""
+        row = self.find(ref)
+        container_id = row["id"]
+        with self._operation(container_id):
+            if self._is_live(container_id):
+                raise Conflict(f'cannot retire container "{row["name"]}": it is running', hint="stop it first")
+            self._set_desired(container_id, RETIRED)
+            self._disconnect(container_id)
+            with self._state.transaction():
+                for name in volumes:
+                    uses = (container_id, name)
+                    self._state.execute("DELETE FROM volume_uses WHERE container_id = ? AND volume_name = ?", uses)
 
     def rename(self, ref: str, name: str) -> None:
         """Give a container another name. Raise Conflict if it is taken."""
@@ -461,7 +481,9 @@ class Containers:
         return client.MonitorClient(self._paths.container_run(container_id))
 
     def _set_desired(self, container_id: str, desired: str) -> None:
-        self._state.execute("UPDATE containers SET desired = ? WHERE id = ?", (desired, container_id))
+        self._state.execute(
+            "UPDATE containers SET desired = ? WHERE id = ? AND desired != ?", (desired, container_id, RETIRED)
+        )
 
     # ------------------------------------------------------------------------------ start's inputs
 
@@ -611,12 +633,16 @@ class Containers:
         self._cgroup(container_id).remove()
         self._networks.withdraw(container_id)
 
-    def _erase(self, container_id: str, *, volumes: bool) -> None:
-        """The steps of a removal, each safe to repeat; the record goes last."""
-        row = self._state.row("SELECT * FROM containers WHERE id = ?", (container_id,))
+    def _disconnect(self, container_id: str) -> None:
+        """Give back what a container that does not run has of networks."""
         self._clear_runtime(container_id)
         netns.drop_pin(self._paths.netns(container_id))
         self._networks.release(container_id)
+
+    def _erase(self, container_id: str, *, volumes: bool) -> None:
+        """The steps of a removal, each safe to repeat; the record goes last."""
+        row = self._state.row("SELECT * FROM containers WHERE id = ?", (container_id,))
+        self._disconnect(container_id)
         snapshots.remove(self._paths.container_run(container_id))
         snapshots.remove(self._paths.container(container_id))
         used = [row["volume_name"] for row in self._volume_uses(container_id)]

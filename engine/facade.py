@@ -107,6 +107,13 @@ class Engine:
         self.state.make_room()
         self._containers.remove(ref, force=force, volumes=volumes)
 
+    def retire_container(self, ref: str, *, volumes: Sequence[str] = ()) -> None:
+        """Take a stopped container off its networks and off the named volumes, so that these can be removed before it is.
+
+        All else it keeps, its anonymous volumes among it, for the one that is to replace it. It cannot be started any more.
+        """
+        self._containers.retire(ref, volumes)
+
     def rename_container(self, ref: str, name: str) -> None:
         """Give a container another name."""
         self._containers.rename(ref, name)

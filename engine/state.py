@@ -22,8 +22,8 @@ MIGRATIONS: tuple[str, ...] = (
     """
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 
-    -- `desired` is what the user last asked for: created, running or stopped. `rootfs` is empty, or the JSON of a root
-    -- file system that is not an image's (a build step).
+    -- `desired` is what the user last asked for: created, running or stopped, or retired for good. `rootfs` is empty, or the
+    -- JSON of a root file system that is not an image's (a build step).
     CREATE TABLE containers (
         id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, created_at REAL NOT NULL, image_id TEXT NOT NULL,
         desired TEXT NOT NULL, spec TEXT NOT NULL, argv TEXT NOT NULL, volumes TEXT NOT NULL, rootfs TEXT NOT NULL,

@@ -15,6 +15,8 @@ from engine.frozen import frozen
 ContainerState = Literal["created", "running", "paused", "restarting", "exited", "dead"]
 RUNNING: tuple[ContainerState, ...] = ("running", "paused", "restarting")
 """The states of a container that is to be stopped before it is removed."""
+RETIRED = "retired"
+"""What `desired` says of a container that has given up its networks and waits to be replaced. It cannot be started."""
 HealthState = Literal["none", "starting", "healthy", "unhealthy"]
 
 
@@ -319,6 +321,7 @@ class ContainerInfo:
     volumes: Mapping[str, str]
     """target in the container → volume name, anonymous ones included."""
     desired: str = "running"
+    """What was last asked for: created, running or stopped; or RETIRED, for good."""
     """What was last asked for: "created", "running" or "stopped". One that ended by itself is still to be "running"."""
 
 

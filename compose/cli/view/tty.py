@@ -32,6 +32,8 @@ _ACTIVE = frozenset(
         "creating",
         "starting",
         "stopping",
+        "retiring",
+        "retired",
         "removing",
         "waiting",
         "building",

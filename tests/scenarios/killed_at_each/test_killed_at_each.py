@@ -13,10 +13,25 @@ from tests.stack import Stack
 
 pytestmark = pytest.mark.umiak("it looks at umiak's operations")
 
-DONE = {"created", "started", "stopped", "removed", "prepared", "recreated", "healthy"}
+DONE = {"created", "started", "stopped", "retired", "removed", "prepared", "recreated", "healthy"}
 """The states in which an operation's last event tells that it is done."""
 
 BOTH = {"killed_at_each-store-1": "running", "killed_at_each-web-1": "running"}
+
+ALONE = """
+services:
+  store:
+    image: busybox
+    command: [sleep, "1000"]
+    stop_signal: SIGKILL
+    volumes: ["data:/data", /scratch]
+    networks: {net: {ipv4_address: 10.213.0.50}}
+networks:
+  net: {labels: {edition: "0"}, ipam: {config: [{subnet: 10.213.0.0/24}]}}
+volumes:
+  data: {labels: {edition: "0"}}
+"""
+"""A service whose successor cannot be made while it is on its network, or has its address or its volume."""
 
 
 def killed_after(stack: Stack, operations: int, *arguments: str) -> bool:
@@ -84,3 +99,22 @@ def test_a_recreation_killed_after_each_operation_loses_no_volume(stack: Stack) 
             break
     assert stack.umiak("plan").stdout.endswith("all is as the file asks\n")
     assert stack.sh("store", "cat /scratch/file") == "kept"
+
+
+def test_what_must_go_before_its_successor_comes_keeps_its_anonymous_volumes(stack: Stack) -> None:
+    stack.write(ALONE)
+    stack.up()
+    stack.sh("store", "echo kept > /scratch/file")
+    before = kept(stack, "volumes")
+    for operations in count(1):
+        stack.replace(f'edition: "{operations - 1}"', f'edition: "{operations}"')
+        was_killed = killed_after(stack, operations, "up", "-d", "--yes")
+        stack.up("--yes")
+        assert len(kept(stack, "containers")) == 1, operations
+        assert kept(stack, "volumes") == before, operations
+        if not was_killed:
+            break
+    assert operations > 9
+    assert stack.states() == {"killed_at_each-store-1": "running"}
+    assert stack.sh("store", "cat /scratch/file") == "kept"
+    assert stack.umiak("plan").stdout.endswith("all is as the file asks\n")

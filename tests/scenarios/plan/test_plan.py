@@ -15,6 +15,7 @@ DONE = {
     "CreateContainer": "created",
     "StartContainer": "started",
     "StopContainer": "stopped",
+    "RetireContainer": "retired",
     "RemoveContainer": "removed",
     "RenameContainer": "recreated",
     "AwaitContainer": "healthy",

@@ -12,6 +12,7 @@ from typing import Any
 from engine.errors import Conflict, NotFound, UmiakError, Unavailable
 from engine.paths import Paths
 from engine.types import (
+    RETIRED,
     RUNNING,
     ContainerInfo,
     ContainerSpec,
@@ -67,6 +68,7 @@ class FakeEngine:
         self._containers: dict[str, ContainerInfo] = {}
         self._networks: dict[str, NetworkInfo] = {}
         self._volumes: dict[str, VolumeInfo] = {}
+        self._released: set[tuple[str, str]] = set()
         self._changed = threading.Condition()
 
     def _call(self, call: str) -> None:
@@ -133,6 +135,8 @@ class FakeEngine:
     def start_container(self, ref: str) -> ContainerInfo:
         info = self.container(ref)
         self._call(f"start {info.name}")
+        if info.desired == RETIRED:
+            raise Conflict(f"{info.name} waits to be replaced")
         program = self.programs.get(info.labels.get(SERVICE, ""), "run")
         program = self.program_of(info) if self.program_of else program
         if program == "cannot start":
@@ -154,7 +158,8 @@ class FakeEngine:
         self._call(f"stop {info.name}")
         if info.status.state in RUNNING:
             self.set_status(info.id, state="exited", exit_code=0, pid=0, health=None)
-        self._set(replace(self.container(ref), desired="stopped"))
+        if info.desired != RETIRED:
+            self._set(replace(self.container(ref), desired="stopped"))
         return self.container(ref).status
 
     def kill_container(self, ref: str, signal: str = "SIGKILL") -> None:
@@ -172,6 +177,14 @@ class FakeEngine:
         for name in info.volumes.values():
             if volumes and self._volumes[name].anonymous and not self._users(name):
                 del self._volumes[name]
+
+    def retire_container(self, ref: str, *, volumes: Sequence[str] = ()) -> None:
+        info = self.container(ref)
+        self._call(f"retire {info.name}")
+        if info.status.state in RUNNING:
+            raise Conflict(f"{info.name} is running")
+        self._released |= {(info.id, volume) for volume in volumes}
+        self._set(replace(info, endpoints=(), desired=RETIRED))
 
     def rename_container(self, ref: str, name: str) -> None:
         info = self.container(ref)
@@ -252,7 +265,8 @@ class FakeEngine:
         return [info for info in self._volumes.values() if _carries(info.spec.labels, labels)]
 
     def _users(self, volume: str) -> list[str]:
-        return [info.name for info in self._containers.values() if volume in info.volumes.values()]
+        users = (info for info in self._containers.values() if volume in info.volumes.values())
+        return [info.name for info in users if (info.id, volume) not in self._released]
 
     def build(self, request: Any, progress: Any) -> Image:
         self._call(f"build {request.tags[0]}")

@@ -19,6 +19,7 @@ CALLS = {
     "CreateContainer": "create",
     "StartContainer": "start",
     "StopContainer": "stop",
+    "RetireContainer": "retire",
     "RemoveContainer": "remove",
     "RenameContainer": "rename",
     "CreateNetwork": "create network",

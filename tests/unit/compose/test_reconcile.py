@@ -227,11 +227,13 @@ def test_a_changed_network_takes_everything_on_it_along(stack: FakeStack) -> Non
     assert steps(stack.plan("b")) == []
     assert steps(stack.plan()) == [
         "[] -> #1 service:a:1, StopContainer, network n changed: internal: (none) → true",
-        "[1] -> #2 service:a:1, RemoveContainer, network n changed: internal: (none) → true",
+        "[1] -> #2 service:a:1, RetireContainer, network n changed: internal: (none) → true",
         "[2] -> #3 network:n, RemoveNetwork, network n changed: internal: (none) → true",
         "[3] -> #4 network:n, CreateNetwork, network n changed: internal: (none) → true",
         "[2,4] -> #5 service:a:1, CreateContainer, network n changed: internal: (none) → true",
-        "[5] -> #6 service:a:1, StartContainer, created",
+        "[5] -> #6 service:a:1, RemoveContainer, replaced by #5",
+        "[6] -> #7 service:a:1, RenameContainer, replaced by #5",
+        "[7] -> #8 service:a:1, StartContainer, created",
     ]
     stack.up()
     assert steps(stack.plan()) == []
@@ -245,7 +247,24 @@ def test_a_fixed_address_is_freed_before_it_is_taken_again(stack: FakeStack) -> 
         """
     stack.write(text).up()
     kinds = [operation.kind for operation in stack.edit("[one]", "[two]").plan()]
-    assert kinds == ["StopContainer", "RemoveContainer", "CreateContainer", "StartContainer"]
+    assert kinds == [
+        "StopContainer",
+        "RetireContainer",
+        "CreateContainer",
+        "RemoveContainer",
+        "RenameContainer",
+        "StartContainer",
+    ]
+
+
+def test_a_retired_container_is_replaced_whatever_is_asked_for(running: FakeStack) -> None:
+    anonymous = running.engine.container("p-db-1").volumes["/cache"]
+    running.engine.stop_container("p-db-1")
+    running.engine.retire_container("p-db-1")
+    assert "CreateContainer, left by an interrupted replacement" in str(running.plan(no_recreate=True))
+    running.up()
+    assert running.engine.container("p-db-1").volumes["/cache"] == anonymous
+    assert steps(running.plan()) == []
 
 
 def test_what_shares_a_namespace_is_recreated_with_its_owner(stack: FakeStack) -> None:
@@ -328,11 +347,13 @@ def test_a_volume_with_another_definition_is_made_anew_where_that_is_asked_for(r
     cause = 'volume data changed: labels.a: (none) → "b"'
     assert steps(running.plan("db", renew_volumes=True)) == [
         f"[] -> #1 service:db:1, StopContainer, {cause}",
-        f"[1] -> #2 service:db:1, RemoveContainer, {cause}",
+        f"[1] -> #2 service:db:1, RetireContainer, {cause}",
         f"[2] -> #3 volume:data, RemoveVolume, {cause}",
         f"[3] -> #4 volume:data, CreateVolume, {cause}",
         f"[2,4] -> #5 service:db:1, CreateContainer, {cause}",
-        "[5] -> #6 service:db:1, StartContainer, created",
+        "[5] -> #6 service:db:1, RemoveContainer, replaced by #5",
+        "[6] -> #7 service:db:1, RenameContainer, replaced by #5",
+        "[7] -> #8 service:db:1, StartContainer, created",
     ]
     anonymous = running.engine.container("p-db-1").volumes["/cache"]
     running.up(renew_volumes=True)
