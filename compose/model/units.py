@@ -17,6 +17,8 @@ NANOSECONDS = {
     "m": 60 * 10**9,
     "h": 3600 * 10**9,
 }
+MAX_LETTERS = 200
+"""More than any duration or size is written with: reading the digits of a number costs their square."""
 NANOSECONDS |= {"d": 24 * NANOSECONDS["h"], "w": 7 * 24 * NANOSECONDS["h"]}
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)([a-zµμ]+)")
 _SIZE = re.compile(r"(.*[0-9.]) ?(?:([kmgtp])(?:i?b)?|b)?", re.IGNORECASE)
@@ -56,7 +58,7 @@ class Duration(int):
         from fractions import Fraction  # 4 ms, and most commands read no size
 
         total, position = Fraction(0), 0
-        for part in _PART.finditer(rest):
+        for part in _PART.finditer(rest[:MAX_LETTERS]):
             if part.start() != position or part[2] not in NANOSECONDS:
                 break
             total += Fraction(part[1].rstrip(".")) * NANOSECONDS[part[2]]

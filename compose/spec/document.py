@@ -17,6 +17,8 @@ from compose.spec.source import MAX_BYTES, no_such_file, read_bytes
 
 MAX_DIGITS = 100  # of an integer; 64 binary ones and a prefix are the most that any can have
 MAX_NODES = 100_000
+LETTERS_OF_NODE = 50
+"""So much text counts as one more node where an alias repeats it."""
 MAX_DEPTH = 100
 MAX_DOCUMENTS = 1_000
 
@@ -359,12 +361,18 @@ class _Composer:
         return value
 
     def _measure(self, value: Any) -> tuple[int, int]:
-        """How many nodes a finished tree expands to, each alias counted as often as it is used, and how deep it is."""
+        """How many nodes a finished tree expands to, each alias counted as often as it is used, long texts as several, and how deep it
+        is.
+        """
         if not isinstance(value, (Map, Seq)):
-            return 1, 1
+            return 1 + (len(value) // LETTERS_OF_NODE if isinstance(value, str) else 0), 1
         if id(value) not in self._measures:
             inner = [self._measure(item) for item in (value.values() if isinstance(value, Map) else value)]
-            size, depth = 1 + sum(size for size, _ in inner), 1 + max((depth for _, depth in inner), default=0)
+            letters = sum(map(len, value)) if isinstance(value, Map) else 0
+            size, depth = (
+                1 + letters // LETTERS_OF_NODE + sum(size for size, _ in inner),
+                1 + max((depth for _, depth in inner), default=0),
+            )
             self._measures[id(value)] = (size, depth)
             self._measured.append(value)
         return self._measures[id(value)]

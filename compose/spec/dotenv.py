@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from compose.errors import ComposeError, Place, Warning, display_path
-from compose.spec.interpolate import InvalidTemplate, RequiredVariable, substitute
+from compose.spec.interpolate import MAX_EXPANSION, InvalidTemplate, RequiredVariable, TooLong, substitute
 from compose.spec.source import MAX_BYTES, read_bytes
 
 _BLANK = " \t\v\f\r\x85\xa0"
@@ -24,6 +24,8 @@ _ESCAPED = {
     "\\": "\\",
     "$": "$$",
 }
+_END_OF_NAME = re.compile(r"[=:\n]")
+_SPACE = re.compile(r"\s*")
 _COMMENT = re.compile(r"\s#")
 
 
@@ -100,6 +102,8 @@ class _Parser:
         self._environment = environment
         self._warnings = warnings
         self._position = 0
+        self._counted = (0, 1)
+        self._length = 0
         self._values: dict[str, str] = {}
 
     def values(self) -> dict[str, str]:
@@ -112,7 +116,10 @@ class _Parser:
         return self._values
 
     def _line(self) -> int:
-        return self._text.count("\n", 0, self._position) + 1
+        """The line of the position, counted from where it was asked for last: each may have a warning."""
+        before, line = self._counted if self._counted[0] <= self._position else (0, 1)
+        self._counted = self._position, line + self._text.count("\n", before, self._position)
+        return self._counted[1]
 
     def _end_of_line(self, start: int) -> int:
         end = self._text.find("\n", start)
@@ -124,21 +131,19 @@ class _Parser:
 
     def _skip_to_statement(self) -> bool:
         while self._position < len(self._text):
-            character = self._text[self._position]
-            if character == "#":
-                self._position = self._end_of_line(self._position)
-            elif not character.isspace():
-                return True
-            else:
-                self._position += 1
-        return False
+            if space := _SPACE.match(self._text, self._position):
+                self._position = space.end()
+            if self._text[self._position : self._position + 1] != "#":
+                break
+            self._position = self._end_of_line(self._position)
+        return self._position < len(self._text)
 
     def _key(self) -> tuple[str, bool]:
         """The name at the position, and whether a value follows; moves to the value."""
         if prefix := _EXPORT.match(self._text, self._position):
             self._position = prefix.end()
-        end = self._end_of_line(self._position)
-        stop = next((i for i in range(self._position, end) if self._text[i] in "=:"), end)
+        found = _END_OF_NAME.search(self._text, self._position)
+        stop = found.start() if found else len(self._text)
         key = self._text[self._position : stop].rstrip()
         for character in key:
             if not (character.isalnum() or character in "_.-[]" or character in _BLANK):
@@ -146,7 +151,7 @@ class _Parser:
         if " " in key:  # other blanks pass, as with Docker
             raise self._fail(f'key cannot contain a space: "{key}"', "write NAME=VALUE")
         self._position = min(stop + 1, len(self._text))
-        return key, stop < end
+        return key, found is not None and found[0] != "\n"
 
     def _value(self) -> str:
         while self._position < len(self._text) and self._text[self._position] in _BLANK:
@@ -183,11 +188,21 @@ class _Parser:
             self._warnings.append(Warning(Place(self._path, self._line(), 1), message))
 
         try:
-            return substitute(value, lookup, unset)
+            return self._measured(substitute(value, lookup, unset))
+        except TooLong:
+            message = f"with their variables replaced the values exceed {MAX_EXPANSION >> 20} MiB"
+            raise self._fail(message, "look for variables that repeat each other") from None
         except InvalidTemplate as error:
             raise self._fail(f'invalid template "{error}"', "write a literal $ as $$, or use single quotes") from None
         except RequiredVariable as error:
             raise self._fail(str(error)) from None
+
+    def _measured(self, value: str) -> str:
+        """The value, if it and those before it are not too long together."""
+        self._length += len(value)
+        if self._length > MAX_EXPANSION:
+            raise TooLong
+        return value
 
 
 def _is_escaped(text: str, position: int, start: int) -> bool:

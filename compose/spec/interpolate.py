@@ -17,6 +17,8 @@ from compose.spec.document import Map, Seq, Texts, Timestamp
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
 _OPERATOR = re.compile(r":?[-?+]")
 MAX_NESTING = 20
+MAX_EXPANSION = 4 << 20
+"""How many characters the texts of one file may have whose variables are replaced: values that repeat values grow without end."""
 _SECRET_WORDS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "PRIVATE")
 _ESCAPE_HINT = "You may need to escape any $ with another $"
 
@@ -25,6 +27,10 @@ Path = tuple[str | int, ...]
 
 class InvalidTemplate(ValueError):
     """The text is not a valid template."""
+
+
+class TooLong(InvalidTemplate):
+    """What the variables stand for is longer than a whole file may be."""
 
 
 class RequiredVariable(ValueError):
@@ -38,7 +44,7 @@ def substitute(template: str, lookup: Callable[[str], str | None], unset: Callab
     if depth > MAX_NESTING:
         raise InvalidTemplate(f"{template[:20]}...")
     parts: list[str] = []
-    position = 0
+    position = length = 0
     while (dollar := template.find("$", position)) >= 0:
         parts.append(template[position:dollar])
         following = template[dollar + 1 : dollar + 2]
@@ -54,6 +60,9 @@ def substitute(template: str, lookup: Callable[[str], str | None], unset: Callab
         else:
             parts.append("$")
             position = dollar + 1
+        length += len(parts[-1])
+        if length > MAX_EXPANSION:
+            raise TooLong(f"{template[:20]}...")
     parts.append(template[position:])
     return "".join(parts)
 
@@ -200,6 +209,7 @@ class Interpolator:
         self._environment = environment
         self._texts = texts
         self._warned: set[str] = set()
+        self._length = 0
         self.errors: list[ComposeError] = []
         self.warnings: list[Warning] = []
         self.broken: list[Path] = []
@@ -222,6 +232,8 @@ class Interpolator:
 
     def text(self, template: str, place: Place | None, path: Path = ()) -> str:
         """One text with its variables replaced; on an error the text as it was."""
+        if self._length > MAX_EXPANSION:
+            return template
 
         def unset(name: str) -> None:
             if name not in self._warned:
@@ -232,7 +244,9 @@ class Interpolator:
                 self.warnings.append(Warning(self._place_of(name, place), message))
 
         try:
-            return substitute(template, self._environment.get, unset)
+            return self._counted(substitute(template, self._environment.get, unset))
+        except TooLong:
+            self._too_long(path, place)
         except InvalidTemplate as error:
             message = f'invalid interpolation format for {dotted(path)}: "{error}"'
             self._fail("E020", message, str(error), path, place, f"{_ESCAPE_HINT}: $${str(error)[1:]}")
@@ -240,6 +254,20 @@ class Interpolator:
             hint = "set it in the environment or in the .env file"
             self._fail("E021", str(error), "$", path, place, hint)
         return template
+
+    def _counted(self, text: str) -> str:
+        """The text, if it and those before it are not too long together."""
+        self._length += len(text)
+        if self._length > MAX_EXPANSION:
+            raise TooLong
+        return text
+
+    def _too_long(self, path: Path, place: Place | None) -> None:
+        """Say so, once in a file: no more variables are replaced."""
+        self._length = MAX_EXPANSION + 1
+        limit = f"{MAX_EXPANSION >> 20} MiB"
+        message = f"{dotted(path)}: with their variables replaced the texts of the file exceed {limit}"
+        self._fail("E006", message, "$", path, place, "look for a variable whose value is very long")
 
     def _place_of(self, name: str, place: Place | None) -> Place | None:
         """Where a variable is used in the text that starts at a place, which may have several lines."""
