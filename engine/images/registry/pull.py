@@ -128,7 +128,12 @@ def _resolve(repository: Repository, wanted: Reference, platform: Platform) -> F
     for _ in range(_MAX_INDEX_DEPTH):
         if not manifest.is_index:
             return Found(repository, read_image(manifest), top if top.is_index else None)
-        manifest = repository.manifest(choose(manifest, platform).digest)
+        entry = choose(manifest, platform)
+        manifest = repository.manifest(entry.digest)
+        if len(manifest.data) != entry.size_bytes:
+            raise InvalidInput(
+                f"the index lists a manifest of {entry.size_bytes} bytes, and its registry serves {len(manifest.data)}"
+            )
     raise InvalidInput("the image indexes are nested too deep")
 
 

@@ -421,13 +421,22 @@ def test_indexes_within_indexes_end(client: Client, registry: FakeRegistry) -> N
     digest = registry.add_image()
     platform = {"os": "linux", "architecture": "amd64"}
     for depth in range(6):
-        entry = {"mediaType": INDEX if depth else MANIFEST, "digest": digest, "size": 1, "platform": platform}
+        size = len(registry.manifests["app", digest][0])
+        entry = {"mediaType": INDEX if depth else MANIFEST, "digest": digest, "size": size, "platform": platform}
         digest = registry.add_manifest(
             {"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}, INDEX, f"depth{depth}"
         )
     assert client.pull(f"{registry.host}/app:depth1", platform="amd64")
     with pytest.raises(InvalidInput, match="nested too deep"):
         client.pull(f"{registry.host}/app:depth5", platform="amd64")
+
+
+def test_an_index_that_is_wrong_about_a_size_is_refused(client: Client, registry: FakeRegistry) -> None:
+    platform = {"os": "linux", "architecture": "amd64"}
+    entry = {"mediaType": MANIFEST, "digest": registry.add_image(), "size": 5, "platform": platform}
+    registry.add_manifest({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]}, INDEX, "wrong")
+    with pytest.raises(InvalidInput, match="lists a manifest of 5 bytes, and its registry serves"):
+        client.pull(f"{registry.host}/app:wrong", platform="amd64")
 
 
 def test_a_single_image_for_another_machine_is_warned_of_or_refused(client: Client, registry: FakeRegistry) -> None:

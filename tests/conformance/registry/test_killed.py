@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.images.build.cache import prune as prune_build_cache
+from engine.images.build.prune import prune as prune_build_cache
 from engine.images.registry.credentials import CredentialStore
 from engine.images.registry.pull import pull
 from engine.prune import images as prune_images
