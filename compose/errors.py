@@ -68,6 +68,10 @@ CODES = {
 """Error codes: a title and one sentence, as `umiak explain E012` prints them."""
 
 
+MANY = 100
+"""More errors than a person looks at: what comes after so many is not looked for."""
+
+
 class Place(NamedTuple):
     """A spot in a file; `line` and `column` count from 1."""
 
@@ -178,6 +182,19 @@ class ComposeErrors(ComposeError):
 def errors_of(error: ComposeError) -> tuple[ComposeError, ...]:
     """The single mistakes of an error."""
     return error.errors if isinstance(error, ComposeErrors) else (error,)
+
+
+def raise_all(errors: list[ComposeError]) -> None:
+    """Raise the errors, if any: one as it is, several together."""
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ComposeErrors(errors)
+
+
+def in_order(errors: list[ComposeError]) -> list[ComposeError]:
+    """Errors in the order of the file."""
+    return sorted(errors, key=lambda error: (error.at.file, error.at.line, error.at.column) if error.at else ("", 0, 0))
 
 
 def snippet(error: ComposeError) -> str:

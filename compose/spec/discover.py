@@ -220,7 +220,7 @@ def _parsed_name(text: str, path: str, environment: Mapping[str, str]) -> str | 
     from compose.spec.interpolate import substitute
 
     try:
-        names = [tree.get("name") for tree in document.parse(text, path) if isinstance(tree, document.Map)]
+        names = [tree.get("name") for tree in document.parse(text, path, []) if isinstance(tree, document.Map)]
         named = next((name for name in reversed(names) if isinstance(name, str)), None)
         return substitute(named, environment.get, lambda _: None) if named else None
     except (ComposeError, ValueError):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
-from compose.errors import ComposeError, Place, display_path
+from compose.errors import MANY, ComposeError, Place, display_path, raise_all
 from compose.spec.source import MAX_BYTES, no_such_file, read_bytes
 
 MAX_DIGITS = 100  # of an integer; 64 binary ones and a prefix are the most that any can have
@@ -213,8 +213,8 @@ def read(path: str, texts: Texts) -> str:
     return text
 
 
-def parse(text: str, file: str) -> list[Any]:
-    """The documents of a YAML stream as trees."""
+def parse(text: str, file: str, errors: list[ComposeError] | None = None) -> list[Any]:
+    """The documents of a YAML stream as trees. Wrong keys go to `errors`, if given; what else is wrong is raised."""
     import yaml
 
     loader_class: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -223,11 +223,17 @@ def parse(text: str, file: str) -> list[Any]:
     except yaml.YAMLError as error:
         raise _syntax_error(error, text, file) from None
     try:
-        return list(_Composer(loader, file).documents())
+        composer = _Composer(loader, file)
+        trees = list(composer.documents())
     except yaml.YAMLError as error:
         raise _syntax_error(error, text, file) from None
     finally:
         loader.dispose()
+    if errors is None:
+        raise_all(composer.errors)
+    else:
+        errors += composer.errors
+    return trees
 
 
 def _syntax_error(error: Any, text: str, file: str) -> ComposeError:
@@ -293,6 +299,7 @@ class _Composer:
     def __init__(self, parser: Any, file: str) -> None:
         self._next = parser.get_event
         self._file = file
+        self.errors: list[ComposeError] = []
         self._anchors: dict[str, Any] = {}
         self._open: set[str] = set()
         self._nodes = 0
@@ -318,6 +325,12 @@ class _Composer:
 
     def _fail(self, code: str, message: str, event: Any, hint: str | None = None, width: int = 1) -> ComposeError:
         return ComposeError(code, message, at=self._place(event), hint=hint, width=width)
+
+    def _note(self, error: ComposeError) -> None:
+        """Keep an error after which the rest can be read all the same, unless there are many."""
+        self.errors.append(error)
+        if len(self.errors) >= MANY:
+            raise_all(self.errors)
 
     def _node(self, event: Any, depth: int) -> Any:
         name = type(event).__name__
@@ -398,7 +411,9 @@ class _Composer:
             if key in lines:
                 first = lines[key].start_mark.line + 1
                 message = f'mapping key "{key}" already defined at line {first}'
-                raise self._fail("E004", message, key_event, "remove one of the two", len(key))
+                self._note(self._fail("E004", message, key_event, "remove one of the two", len(key)))
+                self._node(self._next(), depth + 1)
+                continue
             lines[key] = key_event
             value_event = self._next()
             place = (self._place(key_event), self._place(value_event))
@@ -433,7 +448,11 @@ class _Composer:
         hint = f'write "{text}":' if text else "keys of a Compose file are strings"
         if type(event).__name__ == "MappingStartEvent" and event.flow_style:
             hint = "{{ … }} belongs to a template: render the file first, or quote the value"
-        raise self._fail("E005", f"key {text or 'of this mapping'} is not a string", event, hint, len(text or "-"))
+        error = self._fail("E005", f"key {text or 'of this mapping'} is not a string", event, hint, len(text or "-"))
+        if not text:
+            raise error
+        self._note(error)
+        return str(text)
 
     def _merge_sources(self, value: Any, event: Any) -> list[Map]:
         sources = list(value) if isinstance(value, Seq) else [value]

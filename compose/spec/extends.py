@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from compose.errors import ComposeError, Place, display_path, dotted
+from compose.errors import MANY, ComposeError, Place, display_path, dotted, errors_of
 from compose.spec import paths, source
 from compose.spec.canonical import canonicalize
 from compose.spec.document import Map
@@ -41,9 +41,23 @@ class Extender:
         result = layer.clone()
         extended = services.clone()
         for name in services:
-            extended[name] = self._service(name, services, self._file, self._working_dir, ())
+            extended[name] = self._extended(name, services)
         result["services"] = extended
         return result
+
+    def _extended(self, name: str, services: Map) -> Any:
+        """A service of the file, extended; what it is without that where it cannot be, with the error noted."""
+        try:
+            return self._service(name, services, self._file, self._working_dir, ())
+        except ComposeError as error:
+            errors = self._reader.errors
+            if error.code == "E042" or len(errors) >= MANY:
+                raise  # every service of a circle would tell of it
+            told = {(other.message, other.at) for other in errors}
+            errors += [each for each in errors_of(error) if (each.message, each.at) not in told]
+        own = services[name].clone()
+        own.pop("extends")
+        return own
 
     def _service(self, name: str, services: Map, file: str, directory: str, chain: tuple[tuple[str, str], ...]) -> Any:
         service = services[name]
@@ -83,7 +97,8 @@ class Extender:
         file = paths.resolve(written, directory)
         if source.kind(file) in ("", "directory"):
             message = f'cannot extend service "{name}": {display_path(file)} is not a file'
-            raise ComposeError("E001", message, at=at, line_text=self._reader.texts.line(at), width=len(written))
+            line, path = self._reader.texts.line(at), dotted(("services", name, "extends"))
+            raise ComposeError("E001", message, at=at, path=path, line_text=line, width=len(written))
         services = self._services_of(file)
         if reference not in services:
             raise self._missing(name, reference, services, file, extends.value_place("service"))

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from compose.errors import ComposeError, ComposeErrors, Place, Warning
+from compose.errors import ComposeError, Place, Warning, in_order, raise_all
 from compose.spec import document
 from compose.spec.canonical import canonicalize, with_plain_ports
 from compose.spec.defaults import add_contexts
@@ -70,7 +70,7 @@ class Reader:
 
     def documents(self, file: str, environment: Mapping[str, str], base: Map | None = None) -> list[Map]:
         """The documents of one file, each checked and in canonical form; `base` is what they complete."""
-        trees = document.parse(document.read(file, self.texts), file)
+        trees = document.parse(document.read(file, self.texts), file, self.errors)
         layers: list[Map] = []
         for tree in trees:
             if tree is None and len(trees) > 1:
@@ -150,19 +150,6 @@ class Reader:
                 tree = resolve_project(tree, os.path.relpath(include.project_directory, working_dir))
             merged = merge(merged, tree, self.texts) if merged is not None else tree
         return merged
-
-
-def raise_all(errors: list[ComposeError]) -> None:
-    """Raise the errors, if any: one as it is, several together."""
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise ComposeErrors(errors)
-
-
-def in_order(errors: list[ComposeError]) -> list[ComposeError]:
-    """Errors in the order of the file."""
-    return sorted(errors, key=lambda error: (error.at.file, error.at.line, error.at.column) if error.at else ("", 0, 0))
 
 
 def directory_of(file: str, default: str) -> str:

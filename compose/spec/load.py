@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from compose.errors import ComposeError, Place, Warning, dotted, errors_of
+from compose.errors import MANY, ComposeError, Place, Warning, dotted, errors_of, in_order, raise_all
 from compose.spec.consistency import Consistency
 from compose.spec.defaults import add_defaults, add_values, resolve_environment
 from compose.spec.discover import Discovered, LoadOptions, discover, normalize_name
 from compose.spec.document import Map, Texts, find_place, format_scalar
 from compose.spec.include import SECTIONS
-from compose.spec.layers import Reader, in_order, raise_all
+from compose.spec.layers import Reader
 from compose.spec.profiles import enabled, used_resources
 
 if TYPE_CHECKING:
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["Discovered", "LoadOptions", "discover", "load", "load_tree"]
 
 
-MANY = 100
-"""More errors than a person looks at: what may follow from so many is not looked for."""
 _GO_TRUE = ("1", "t", "T", "true", "TRUE", "True")
 
 

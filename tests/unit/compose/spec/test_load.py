@@ -715,3 +715,14 @@ def test_tags_work_through_aliases_and_own_keys_merge() -> None:
 def test_a_beginners_mistake_is_told_what_to_write_instead(body: str, hint: str) -> None:
     (error,) = problems(body)
     assert error.hint == hint
+
+
+def test_wrong_keys_and_wrong_extends_do_not_hide_other_mistakes() -> None:
+    found = problems(
+        "services:\n"
+        "  1: {image: a}\n"
+        "  web: {image: a, image: b, portss: []}\n"
+        "  x: {extends: nope}\n"
+        "  y: {extends: {file: no.yaml, service: z}}\n"
+    )
+    assert [error.code for error in found] == ["E005", "E004", "E012", "E040", "E001"]
