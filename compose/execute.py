@@ -60,6 +60,12 @@ PARALLEL = 32
 
 REWATCH_S = 0.05
 
+SETTLE_S = 0.5
+"""How long what has no health check must have run before it is ready: what cannot start has ended by then."""
+
+MAX_RESTARTS = 5
+"""So often may it be restarted before it stays up for that long."""
+
 PATIENT = (AwaitContainer, RunHook, Delay)
 """Actions that wait for what goes on in a container: they hold up no others, and are given up where the rest has failed."""
 
@@ -415,9 +421,8 @@ class _Run:
         else:
             self.tell(operation, "container", action.name, "error", message=failure)
             is_dependency = action.condition == "service_healthy"
-            raise not_ready(
-                self.engine, action.name, f"dependency failed to start: {failure}" if is_dependency else failure
-            )
+            message = f"dependency failed to start: {failure}" if is_dependency else failure
+            raise not_ready(self.engine, action.name, message, verdict.hint)
 
     def _guard(self, operation: Operation, action: AwaitContainer, probes: _Probes) -> None:
         """Follow a container that is ready for as long as others are waited for; its failure is one of the whole."""
@@ -442,9 +447,29 @@ class _Run:
     def _watch_until(self, operation: Operation, action: AwaitContainer, probes: _Probes) -> Readiness:
         """Follow a container until the condition is met or cannot be met any more; on trial go on for as long as it must stay so."""
         verdict = self._follow(operation, action, probes)
+        if action.condition == "ready" and verdict.state == "running" and action.monitor_s is None:
+            return self._settle(operation, action, probes)
         if verdict.failure or verdict.state == "exited" or not action.monitor_s:
             return verdict
         return self._follow(operation, action, probes, stays=True, until=time.monotonic() + action.monitor_s)
+
+    def _settle(self, operation: Operation, action: AwaitContainer, probes: _Probes) -> Readiness:
+        """Follow a container that has no health check until it has run for a moment, or cannot."""
+        while True:
+            status = self.engine.container(action.name).status
+            left_s = SETTLE_S - (time.time() - status.started_at)
+            if status.state != "restarting" and left_s <= 0:
+                return Readiness(True, "running")
+            if status.restart_count >= MAX_RESTARTS:
+                told = (
+                    f"container {action.name} does not stay up: {exit_reason(status)}, {status.restart_count} restarts"
+                )
+                return Readiness(True, failure=told)
+            stays = status.state != "restarting"
+            until = time.monotonic() + left_s if stays else None
+            verdict = self._follow(operation, action, probes, stays=stays, until=until)
+            if verdict.failure or verdict.state == "exited":
+                return verdict
 
     def _follow(
         self,

@@ -25,14 +25,14 @@ class NotReady(Unavailable):
         self.details = details
 
 
-def not_ready(engine: Engine, name: str, message: str) -> NotReady:
-    """The error for a container that failed, with all that helps to see why."""
+def not_ready(engine: Engine, name: str, message: str, hint: str = "") -> NotReady:
+    """The error for a container that failed, with all that helps to see why; `hint` is what to do where that is known."""
     try:
         container = engine.container(name)
     except UmiakError:
         return NotReady(message, hint="see what there is with: umiak ps -a")
     details = (*_end(container), *_last_probe(engine, container), *_last_lines(engine, name))
-    return NotReady(message, details=details, hint=_next_command(container))
+    return NotReady(message, details=details, hint=hint or _next_command(container))
 
 
 def hook_failed(hook: RunHook, code: int, output: str) -> NotReady:
@@ -61,7 +61,7 @@ def _last_probe(engine: Engine, container: ContainerInfo) -> list[str]:
     if status.health is None or not status.health.log:
         return []
     probe = status.health.log[-1]
-    result = "timed out or could not start" if probe.exit_code == -1 else f"exited with code {probe.exit_code}"
+    result = "no exit code" if probe.exit_code == -1 else f"exited with code {probe.exit_code}"
     streak = status.health.failing_streak
     lines = [
         f"last probe: {_test(engine, container)}",
@@ -94,6 +94,8 @@ def _next_command(container: ContainerInfo) -> str:
         return "raise its memory limit (mem_limit or deploy.resources.limits.memory)"
     if container.status.state in ("exited", "dead"):
         return f"see all of its output with: umiak -p {project} logs {service}"
+    if not container.status.health or container.status.health.state == "none":
+        return f"see what it writes with: umiak -p {project} logs -f {service}"
     return f"try the test by hand with: umiak -p {project} exec {service} sh"
 
 

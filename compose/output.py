@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
@@ -143,10 +144,17 @@ class Follower:
         self._queue.put(Ended(container.name, self._exit_code(container), container.id))
 
     def _exit_code(self, container: ContainerInfo) -> int | None:
+        """How it ended; of one that another command has removed meanwhile, what the events say."""
         try:
             return self._engine.container(container.id).status.exit_code
         except UmiakError:
-            return None
+            ends = (
+                one.attributes["exitCode"]
+                for one in self._engine.events(since=container.created_at)
+                if one.id == container.id and one.action == "die"
+            )
+            last = deque(ends, maxlen=1)
+            return int(last[0]) if last else None
 
 
 def _records(engine: Engine, container: ContainerInfo, span: Span, *, follow: bool) -> Iterator[LogRecord]:

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 @frozen
 class Readiness:
-    """A verdict: not `done` means keep waiting; `failure` says why it can no longer come true; `state` names what was reached."""
+    """A verdict: not `done` means keep waiting; `failure` says why it can no longer come true, `hint` what to do then; `state` names what
+    was reached.
+    """
 
     done: bool
     state: str = ""
     failure: str = ""
+    hint: str = ""
 
 
 WAIT = Readiness(False)
@@ -50,7 +53,8 @@ def judge(
     if condition == "service_started" or (condition == "ready" and health == "none"):
         return Readiness(True, "running")
     if health == "none":
-        return Readiness(True, failure=f"container {name} has no healthcheck configured")
+        hint = f"give {service or name} a healthcheck, or wait for it with condition: service_started"
+        return Readiness(True, failure=f"container {name} has no healthcheck configured", hint=hint)
     if health == "unhealthy":
         return Readiness(True, failure=f"container {name} is unhealthy")
     return Readiness(True, "healthy") if health == "healthy" else WAIT

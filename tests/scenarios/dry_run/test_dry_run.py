@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 
 import pytest
 
+from compose.cli import commands
+from compose.cli.commands import command_module
 from tests.stack import Stack
 
 pytestmark = pytest.mark.umiak("Docker prints the progress of a dry run, umiak the plan")
@@ -40,24 +44,42 @@ COMMANDS = [
     "attach web",
     "export -o exported.tar web",
     "commit web local/committed",
+    "watch built",
+    "boot",
     "down",
     "down -v --rmi all --remove-orphans -t 0",
 ]
+LOOKING = {
+    *("completion", "config", "convert", "events", "explain", "explain-config", "images", "logs", "ls", "plan"),
+    *("port", "ps", "stats", "status", "top", "version", "volumes"),
+}
+"""Commands that change nothing anyway."""
 
 
 def snapshot(stack: Stack) -> dict[str, object]:
-    """All that a command could change: the containers' states, and every path that the engine or the user keeps."""
+    """All that a command could change: every path that the engine or the user keeps, and every record."""
     host = stack.host
-    return {
-        "states": {str(path): path.read_text() for path in host.run.glob("containers/*/status.json")},
-        "paths": sorted(path for base in (host.root, host.run, stack.directory) for path in paths_below(str(base))),
+    with closing(sqlite3.connect(host.root / "state.db")) as database:
+        records = list(database.iterdump())
+    return {"records": records} | {
+        path: seen for base in (host.root, host.run, stack.directory) for path, seen in below(str(base))
     }
 
 
-def paths_below(base: str) -> Iterator[str]:
+def below(base: str) -> Iterator[tuple[str, object]]:
+    """Paths, with owner and mode; of files also the size and the moment of the last change."""
     for directory, _, files in os.walk(base):
-        yield directory
-        yield from (f"{directory}/{name}" for name in files if not name.endswith(("-wal", "-shm", ".lock")))
+        yield directory, os.lstat(directory).st_mode
+        for name in files:
+            if not name.startswith("state.db") and not name.endswith(".lock"):
+                found = os.lstat(f"{directory}/{name}")
+                yield f"{directory}/{name}", (found.st_mode, found.st_uid, found.st_size, found.st_mtime_ns)
+
+
+def test_each_command_only_looks_or_is_tried_here() -> None:
+    tried = {line.split()[0] for line in COMMANDS}
+    assert tried.isdisjoint(LOOKING)
+    assert tried | LOOKING == {name for name in commands.COMMANDS if command_module(name).COMMAND.can_run_dry}
 
 
 def everything(stack: Stack) -> list[str]:

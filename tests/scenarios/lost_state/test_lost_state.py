@@ -7,8 +7,12 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from tests.images import busybox_rootfs_tar
 from tests.stack import Host, Stack, StackMaker
+
+pytestmark = pytest.mark.umiak("it takes away umiak's own files")
 
 
 def run_directory(stack: Stack) -> Path:

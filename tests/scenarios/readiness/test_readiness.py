@@ -34,6 +34,7 @@ FAILURES = {
 }
 
 
+@pytest.mark.umiak("Docker shows no report, and waits for all others first")
 @pytest.mark.parametrize("case", FAILURES)
 def test_a_failure_shows_why_and_what_to_do(stack: Stack, case: str) -> None:
     definition, told = FAILURES[case]
@@ -46,6 +47,7 @@ def test_a_failure_shows_why_and_what_to_do(stack: Stack, case: str) -> None:
     assert "help: " in failed
 
 
+@pytest.mark.umiak("to Docker a one-shot that ended with 0 has failed")
 def test_a_wait_ends_when_all_are_ready_or_have_done_their_work(stack: Stack) -> None:
     child = stack.start("up", "--wait")
     wait_for(lambda: stack.states().get("readiness-web-1") == "running", "the web service to run")
@@ -55,6 +57,7 @@ def test_a_wait_ends_when_all_are_ready_or_have_done_their_work(stack: Stack) ->
     assert stack.states() == {"readiness-web-1": "running", "readiness-job-1": "exited"}
 
 
+@pytest.mark.umiak("Docker does not tell what it waited for")
 def test_a_wait_has_a_bound_and_tells_what_it_waited_for(stack: Stack) -> None:
     failed = stack.up("--wait", "--wait-timeout", "1", exit_code=1).stderr
     for told in (
@@ -66,6 +69,7 @@ def test_a_wait_has_a_bound_and_tells_what_it_waited_for(stack: Stack) -> None:
     assert stack.states()["readiness-web-1"] == "running", "it goes on, for a look at it"
 
 
+@pytest.mark.umiak("start_interval needs Docker Engine 25")
 def test_health_before_a_restart_counts_for_nothing(stack: Stack) -> None:
     stack.replace("command: [sh", "restart: always\n    command: [sh")
     stack.up("web")
@@ -79,6 +83,7 @@ def test_health_before_a_restart_counts_for_nothing(stack: Stack) -> None:
     assert stack.status("web")["health"]["state"] == "starting"
 
 
+@pytest.mark.umiak("Docker looks no more at what has been ready")
 def test_what_was_ready_and_fails_while_others_are_waited_for_is_a_failure(stack: Stack) -> None:
     stack.write(
         "services:\n"
@@ -101,3 +106,11 @@ def test_a_dependency_that_is_not_required_may_fail_or_be_absent(stack: Stack) -
     told = stack.up().stderr
     assert "exit 5" in told
     assert stack.container("web")["State"] == "running"
+
+
+@pytest.mark.umiak("to Docker what is restarted again and again is ready when it happens to run")
+def test_what_ends_at_once_or_again_and_again_is_not_ready(stack: Stack) -> None:
+    stack.write("services: {web: {image: busybox, command: [sh, -c, 'exit 3']}}")
+    assert "exited with code 3" in stack.up("--wait", exit_code=1).stderr
+    stack.replace("image: busybox", "image: busybox, restart: always")
+    assert "does not stay up: exited with code 3, 5 restarts" in stack.up("--wait", exit_code=1).stderr

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from compose.output import Ended, Follower, Line, Span, lines, written
+from engine.events import Record
 from engine.types import LogRecord
 from tests.unit.compose.stack import FakeStack
 
@@ -43,3 +44,17 @@ def test_following_ends_with_how_each_container_ended(stack: FakeStack) -> None:
     found = list(follower)
     assert [item.data for item in found if isinstance(item, Line)] == [b"first line", b"last words"]
     assert found[-1] == Ended("p-a-1", 3, stack.engine.container("p-a-1").id)
+
+
+def test_how_a_removed_container_ended_is_found_among_the_events(stack: FakeStack) -> None:
+    stack.engine.programs["a"] = "exit 3"
+    stack.write("services: {a: {image: app}}").up()
+    container = stack.engine.container("p-a-1")
+    ends = [
+        Record(n, "container", "die", id, {"exitCode": code}) for n, id, code in ((1, container.id, "7"), (2, "x", "1"))
+    ]
+    stack.engine.events = lambda **_: iter(ends)  # type: ignore[attr-defined]
+    stack.engine.remove_container("p-a-1", force=True)
+    follower = Follower(stack.engine)  # type: ignore[arg-type]
+    follower.follow(container, Span())
+    assert list(follower)[-1] == Ended("p-a-1", 7, container.id)
