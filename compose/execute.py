@@ -457,17 +457,15 @@ class _Run:
         """Follow a container that has no health check until it has run for a moment, or cannot."""
         while True:
             status = self.engine.container(action.name).status
+            is_up = status.state in ("running", "paused")
             left_s = SETTLE_S - (time.time() - status.started_at)
-            if status.state != "restarting" and left_s <= 0:
+            if is_up and left_s <= 0:
                 return Readiness(True, "running")
-            if status.restart_count >= MAX_RESTARTS:
-                told = (
-                    f"container {action.name} does not stay up: {exit_reason(status)}, {status.restart_count} restarts"
-                )
-                return Readiness(True, failure=told)
-            stays = status.state != "restarting"
-            until = time.monotonic() + left_s if stays else None
-            verdict = self._follow(operation, action, probes, stays=stays, until=until)
+            if not is_up and status.restart_count >= MAX_RESTARTS:
+                told = f"does not stay up: {exit_reason(status)}, {status.restart_count} restarts"
+                return Readiness(True, failure=f"container {action.name} {told}")
+            until = time.monotonic() + left_s if is_up else None
+            verdict = self._follow(operation, action, probes, stays=is_up, until=until)
             if verdict.failure or verdict.state == "exited":
                 return verdict
 

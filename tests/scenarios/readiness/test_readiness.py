@@ -113,4 +113,4 @@ def test_what_ends_at_once_or_again_and_again_is_not_ready(stack: Stack) -> None
     stack.write("services: {web: {image: busybox, command: [sh, -c, 'exit 3']}}")
     assert "exited with code 3" in stack.up("--wait", exit_code=1).stderr
     stack.replace("image: busybox", "image: busybox, restart: always")
-    assert "does not stay up: exited with code 3, 5 restarts" in stack.up("--wait", exit_code=1).stderr
+    assert "does not stay up: exited with code 3" in stack.up("--wait", exit_code=1).stderr
