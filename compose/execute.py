@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from engine.images.build.events import BuildEvent
     from engine.images.build.request import BuildRequest
     from engine.images.registry.events import Transfer
-    from engine.types import ContainerStatus
+    from engine.types import ContainerStatus, ProbeResult
 
 PARALLEL = 32
 """Most operations at a time that do something; waits and hooks do not count."""
@@ -553,7 +553,7 @@ class _Probes:
         self.run = run
         self.operation = operation
         self.count = 0
-        self.last = 0.0
+        self.told: tuple[ProbeResult, ...] = ()
         self.restarts = 0
 
     def tell(self, status: ContainerStatus) -> None:
@@ -561,12 +561,13 @@ class _Probes:
             self.restarts = status.restart_count
             message = f"{exit_reason(status)}, restarted {self.restarts} times"
             self.run.tell(self.operation, "container", _name(self.operation), "waiting", message=message)
-        for probe in status.health.log if status.health else ():
-            if probe.end > self.last:
-                self.last = probe.end
+        log = status.health.log if status.health else ()
+        for probe in log:
+            if probe not in self.told:
                 self.count += 1
                 data = {"exit": probe.exit_code, "ms": round((probe.end - probe.start) * 1000), "output": probe.output}
                 self.run.tell(self.operation, "probe", _name(self.operation), "", probe=data, number=self.count)
+        self.told = tuple(log)
 
 
 def _aspect(operation: Operation, error: UmiakError) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from itertools import groupby
 from pathlib import Path
 
@@ -177,6 +178,21 @@ def test_following_sees_all_across_rotation_and_ends_with_the_writer(tmp_path: P
     found = b"".join(record.data for record in reader)
     writer.join()
     assert found == b"".join(b"%08d\n" % number for number in range(5000))
+
+
+@pytest.mark.parametrize("driver", ["raw", "json-file"])
+def test_following_goes_on_where_the_clock_is_set_back(
+    tmp_path: Path, driver: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = logwriter.open_log({"driver": driver, "dir": str(tmp_path)}, "abc")
+
+    def ended() -> bool:
+        monkeypatch.setattr(logwriter.time, "time_ns", lambda: 10**18)
+        write_all(log, [(STDOUT, b"after\n")])
+        return True
+
+    reader = logs.read(str(tmp_path), follow=True, since=time.time() - 60, ended=ended)
+    assert [record.data for record in reader] == [b"after\n"]
 
 
 def test_a_log_that_cannot_be_written_drops_output_and_says_so(tmp_path: Path) -> None:
