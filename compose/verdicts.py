@@ -261,7 +261,7 @@ class _Judge:
         used = {mount.source for template in self._templates() for mount in template.mounts if mount.type == "volume"}
         causes = {}
         for key, name, changes in self._changed("volume", self.desired.volumes, self.observed.volumes, used):
-            if self.options.renew_volumes:
+            if self.options.renew_volumes and not self.options.no_recreate:
                 causes[name] = f"volume {key} changed: {changes}"
             else:
                 self.verdicts.warnings.append(

@@ -361,6 +361,11 @@ def test_a_volume_with_another_definition_is_made_anew_where_that_is_asked_for(r
     assert (steps(running.plan()), running.plan().warnings) == ([], ())
 
 
+def test_a_volume_is_not_made_anew_where_nothing_may_be_recreated(running: FakeStack) -> None:
+    running.edit("volumes: {data: {}}", "volumes: {data: {labels: {a: b}}}")
+    assert steps(running.plan("db", renew_volumes=True, no_recreate=True)) == []
+
+
 def test_who_takes_the_volumes_of_another_is_recreated_with_it(stack: FakeStack) -> None:
     stack.write(
         """
