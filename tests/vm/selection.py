@@ -7,6 +7,15 @@ ALIKE = ("build", "image_crashes", "image_layers", "layers_of_other_tools")
 MASSES = ("net_publish.py::test_a_thousand_connections_are_served", "monitor.py::test_however_short_a_life")
 """Kernel tests of many, which tell of our own code. A minute each, emulated."""
 
+ONCE = {
+    "crun": "debian-12",
+    "runc": "debian-13",
+    "test_fifty_containers_start_at_once": "debian-12",
+    "test_net_dns": "debian-12",
+    "test_health": "debian-13",
+}
+"""Tests, by a part of their names, that one of the machines is enough for."""
+
 SCENARIOS = {
     "limits": ("cgroup v2: limits as seen from inside, and the OOM killer", "debian-12"),
     "guestbook": ("a whole application: images, volumes, health, dependencies, ports", "debian-12"),
@@ -24,7 +33,8 @@ def tests(selection: str, machine: str) -> list[str]:
         *(f"--ignore=tests/kernel/test_{name}.py" for name in ALIKE),
         *(f"--deselect=tests/kernel/test_{name}" for name in MASSES),
     ]
-    kernel = ["tests/kernel", *left_out]
+    elsewhere = [part for part, its_machine in ONCE.items() if its_machine != machine]
+    kernel = ["tests/kernel", *left_out, "-k", " and ".join(f"not {part}" for part in elsewhere)]
     names = [name for name, (_, *machines) in SCENARIOS.items() if machine in machines]
     chosen = [GUESTBOOK if name == "guestbook" else f"tests/scenarios/{name}" for name in names]
     return {"host": [*kernel, *chosen], "all": ["tests/kernel", "tests/scenarios"]}[selection]
