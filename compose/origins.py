@@ -21,20 +21,23 @@ from compose.spec.validate import closest
 Path = tuple[str | int, ...]
 
 
+ENV_FILE = "env file"
+
+
 class Origin(NamedTuple):
-    """One value: its path and text, the place it was written at, and how it got there."""
+    """One value: its path and text, the place it was written at, how it got there, and the variables in it."""
 
     path: Path
     value: Any
     place: Place | None
     how: str
+    variables: tuple[str, ...] = ()
 
 
 def origins(options: LoadOptions, wanted: str) -> list[Origin]:
     """The origins of all values below `SERVICE[.path]`."""
     project = load(options)
-    loaded = load_tree(options)
-    finder = _Finder(loaded.tree, loaded.found.files, options, loaded.found.environment)
+    finder = Finder(options)
     steps: Path = split_path(wanted.removeprefix("services."))
     node: Any = to_data(project, is_json=False)["services"]
     for position, step in enumerate(steps):
@@ -44,23 +47,27 @@ def origins(options: LoadOptions, wanted: str) -> list[Origin]:
             message = f"{parent or 'the project'} has no {step}"
             raise ComposeError("E061" if not position else "E040", message, suggestion=closest(str(step), inner))
         node = inner[step]
-    return [finder.origin(path, value) for path, value in _leaves(node, ("services", *steps))]
+    return [finder.origin(path, value) for path, value in leaves(node, ("services", *steps))]
 
 
-def _leaves(node: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+def leaves(node: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    """The values below a node, each with its path."""
     items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
     if not node or not isinstance(node, (dict, list)):
         yield path, node
     for key, value in items:
-        yield from _leaves(value, (*path, key))
+        yield from leaves(value, (*path, key))
 
 
-class _Finder:
-    def __init__(self, tree: Map, files: tuple[str, ...], options: LoadOptions, environment: Any) -> None:
-        self._tree = tree
-        self._files = files
+class Finder:
+    """Finds origins in the project that the options describe, which loads."""
+
+    def __init__(self, options: LoadOptions) -> None:
+        loaded = load_tree(options)
+        self._tree: Map = loaded.tree
+        self._files = loaded.found.files
         self._given = options.environment
-        self._environment = environment
+        self._environment = loaded.found.environment
         self._raw: dict[str, dict[Place, str]] = {}
 
     def origin(self, path: Path, value: Any) -> Origin:
@@ -68,12 +75,12 @@ class _Finder:
         place = self._place(path)
         if place is None:
             if len(path) == 4 and path[2] == "environment" and (found := self._in_env_file(path)):
-                return Origin(path, value, found, "env file")
+                return Origin(path, value, found, ENV_FILE)
             return Origin(path, value, None, "default")
         if len(path) == 4 and path[2] == "environment" and self._has_no_value(path):
-            return Origin(path, value, place, self._source(str(path[3])))
-        used = [self._source(name) for name in variables(self._written(place))]
-        return Origin(path, value, place, ", ".join([self._layer(place), *used]))
+            return Origin(path, value, place, self._source(str(path[3])), (str(path[3]),))
+        used = tuple(variables(self._written(place)))
+        return Origin(path, value, place, ", ".join([self._layer(place), *map(self._source, used)]), used)
 
     def _place(self, path: Path) -> Place | None:
         """Where the value was written; None where no file did."""
@@ -90,6 +97,10 @@ class _Finder:
                 return None if isinstance(node, (Map, Seq)) else place
             node = node[step]
         return place
+
+    def value(self, name: str) -> str:
+        """What a variable is replaced with."""
+        return str(self._environment.get(name) or "")
 
     def _has_no_value(self, path: Path) -> bool:
         return self._tree["services"][path[1]]["environment"].get(path[3]) is None
@@ -116,8 +127,6 @@ class _Finder:
 
     def _written(self, place: Place) -> str:
         """The text at a place before variables were replaced."""
-        if place.file == "-":
-            return ""
         if place.file not in self._raw:
             self._raw[place.file] = {}
             for tree in document.parse(document.read(place.file, document.Texts()), place.file):

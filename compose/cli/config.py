@@ -38,7 +38,7 @@ COMMAND = Command(
         Option("--resolve-image-digests", help="Pin images to the digests that their registries have"),
         Option("--lock-image-digests", help="Print an override file that pins the images"),
         Option("--relative", help="Print paths relative to the project directory"),
-        Option("--redact", help="Hide values whose names say that they are secret"),
+        Option("--redact", help="Hide what may be secret: by its name, from an env file or such a variable"),
         Option("--no-interpolate", help="Leave variables as they are"),
         Option("--no-normalize", help="Do not fill in defaults"),
         Option("--no-path-resolution", help="Leave paths as they are"),
@@ -116,6 +116,8 @@ def _text(context: Context, args: Args) -> str:
     lines = _listed(project, args)
     if lines is not None:
         return _lines(lines)
+    from compose.redaction import redaction
+
     relative_to = project.working_dir if args.flag("relative") else None
     if args.flag("resolve-image-digests") or args.flag("lock-image-digests"):
         project = _pinned(project)
@@ -125,7 +127,7 @@ def _text(context: Context, args: Args) -> str:
     return render(
         project,
         format,
-        redact=args.flag("redact"),
+        edit=redaction(options) if args.flag("redact") else None,
         relative_to=relative_to,
         with_env_files=args.flag("no-env-resolution"),
     )

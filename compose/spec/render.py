@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from compose.errors import ComposeError
 from compose.model.units import Duration
 from compose.spec.document import Map, Timestamp
-from compose.spec.interpolate import is_secret
 from compose.spec.yamltext import Sorted, write
 
 if TYPE_CHECKING:
@@ -50,7 +50,6 @@ _HIDDEN = {
 }
 _CAPITALISED = frozenset(("WeightDevice", "ThrottleDevice"))
 _PATHS = frozenset(("context", "source", "file", "path", "device"))
-REDACTED = "<redacted>"
 
 
 def render(
@@ -58,20 +57,20 @@ def render(
     format: str = "yaml",
     *,
     escape: bool = True,
-    redact: bool = False,
+    edit: Callable[[Any], Any] | None = None,
     relative_to: str | None = None,
     with_env_files: bool = False,
 ) -> str:
     """The project as YAML or JSON text.
 
-    `redact` hides values whose names say that they are secret; `relative_to` makes paths in that directory relative to it;
-    `with_env_files` prints `env_file`, for a project whose env files were not read.
+    `edit` changes its data before; `relative_to` makes paths in that directory relative to it; `with_env_files` prints
+    `env_file`, for a project whose env files were not read.
     """
     data = to_data(project, is_json=format == "json", with_env_files=with_env_files)
+    if edit:
+        data = edit(data)
     if relative_to:
         data = _relative(data, relative_to)
-    if redact:
-        data = _redact(data)
     text = to_json(data) if format == "json" else write(data)
     return text.replace("$", "$$") if escape else text
 
@@ -237,15 +236,4 @@ def _relative(data: Any, directory: str, name: str = "") -> Any:
             return "."
         if data.startswith(f"{directory}/"):
             return f"./{data[len(directory) + 1 :]}"
-    return data
-
-
-def _redact(data: Any, name: str = "") -> Any:
-    if isinstance(data, dict):
-        copy = {key: _redact(value, str(key)) for key, value in data.items()}
-        return Sorted(copy) if isinstance(data, Sorted) else copy
-    if isinstance(data, list):
-        return [_redact(item) for item in data]
-    if isinstance(data, str) and data and is_secret(name):
-        return REDACTED
     return data

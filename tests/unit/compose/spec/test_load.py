@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from compose.errors import ComposeError, ComposeErrors, Place, snippet
 from compose.model.project import Project
+from compose.redaction import REDACTED, redaction
 from compose.spec.load import LoadOptions, discover, load, load_tree
-from compose.spec.render import REDACTED, render, render_tree
+from compose.spec.render import render, render_tree
 
 
 @pytest.fixture(autouse=True)
@@ -307,8 +308,36 @@ def test_secret_values_are_loaded_and_never_printed() -> None:
     assert project.secrets["s"].content == "swordfish"
     assert "swordfish" not in render(project)
     assert "hunter2" in render(project)
-    assert "hunter2" not in render(project, redact=True)
-    assert REDACTED in render(project, redact=True)
+
+
+def test_redaction_hides_what_may_be_secret_and_nothing_else() -> None:
+    write(app_env="OWN=hunter1\n")
+    text = """
+services:
+  a:
+    image: x:${TAG}
+    env_file: app.env
+    environment: {DB_PASSWORD: hunter2, URL: "https://me:hunter3@db/x?t=${TOKEN}", PLAIN: seen}
+    command: run --key ${API_KEY:-hunter4} --tag ${TAG}
+    build: {context: ., args: ["T=${TOKEN}"]}
+    configs: [c]
+configs: {c: {content: "token ${TOKEN}"}}
+"""
+    Path("compose.yaml").write_text(text)
+    options = LoadOptions(environment={"TOKEN": "hunter5", "TAG": "v1", "API_KEY": "hunter4"})
+    printed = render(load(options), edit=redaction(options))
+    assert "hunter" not in printed
+    for expected in (
+        "x:v1",
+        "PLAIN: seen",
+        "- --tag\n",
+        "- --key\n",
+        f"token {REDACTED}",
+        f"https://{REDACTED}@db/x?t={REDACTED}",
+    ):
+        assert expected in printed
+    unset = LoadOptions(environment={"TAG": "v1"})
+    assert "hunter" not in render(load(unset), edit=redaction(unset))
 
 
 def test_a_file_of_1500_lines_loads_within_100_ms() -> None:
