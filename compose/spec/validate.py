@@ -150,7 +150,7 @@ class Checker:
             names = "use letters, digits, '.', '_' and '-'"
             self._add("E013", message, (*path, key), node.key_place(key), len(key), hint=names)
             return
-        suggestion = closest(key, shape.fields)
+        suggestion = closest(key, shape.fields) if len(self.errors) < MOST_CANDIDATES else None
         owner = f'service "{path[1]}"' if len(path) == 2 and path[0] == "services" else dotted(path)
         example = shape.fields[suggestion].example if suggestion else None
         hint = f"{suggestion}: {example}" if example else None
@@ -250,7 +250,7 @@ def _subject(path: Path) -> str:
 
 
 MOST_CANDIDATES = 500
-"""Among how many a likeness is looked for: each costs time."""
+"""Among how many a likeness is looked for, and for how many errors of a file: each costs time."""
 
 
 def closest(word: str, candidates: Any) -> str | None:
