@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from compose import hooks
 from compose.builds import told
-from compose.failure import hook_failed, not_ready
+from compose.failure import hook_failed, not_ready, restarted
 from compose.plan import (
     AwaitContainer,
     BuildImage,
@@ -559,7 +559,7 @@ class _Probes:
     def tell(self, status: ContainerStatus) -> None:
         if status.restart_count > self.restarts:
             self.restarts = status.restart_count
-            message = f"{exit_reason(status)}, restarted {self.restarts} times"
+            message = f"{exit_reason(status)}, {restarted(status)}"
             self.run.tell(self.operation, "container", _name(self.operation), "waiting", message=message)
         log = status.health.log if status.health else ()
         for probe in log:

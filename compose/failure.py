@@ -52,8 +52,13 @@ def _end(container: ContainerInfo) -> list[str]:
         return []
     after = status.finished_at - status.started_at
     ran = f" after {after:.1f}s" if status.started_at and after >= 0 else ""
-    restarts = f", having been restarted {status.restart_count} times" if status.restart_count else ""
+    restarts = f", having been {restarted(status)}" if status.restart_count else ""
     return [f"{container.name} {exit_reason(status)}{ran}{restarts}", *([status.error] if status.error else [])]
+
+
+def restarted(status: ContainerStatus) -> str:
+    """How often a container has been restarted, in words."""
+    return f"restarted {status.restart_count} time{'s' if status.restart_count != 1 else ''}"
 
 
 def _last_probe(engine: Engine, container: ContainerInfo) -> list[str]:
