@@ -11,7 +11,7 @@ from engine.errors import UmiakError, Unavailable
 if TYPE_CHECKING:
     from compose.plan import RunHook
     from engine.facade import Engine
-    from engine.types import ContainerInfo
+    from engine.types import ContainerInfo, ContainerStatus
 
 LOG_LINES = 10
 OUTPUT_LINES = 5
