@@ -321,8 +321,8 @@ class ContainerInfo:
     volumes: Mapping[str, str]
     """target in the container → volume name, anonymous ones included."""
     desired: str = "running"
-    """What was last asked for: created, running or stopped; or RETIRED, for good."""
-    """What was last asked for: "created", "running" or "stopped". One that ended by itself is still to be "running"."""
+    """What was last asked for: "created", "running" or "stopped"; or RETIRED, for good. One that ended by itself is still to be
+    "running"."""
 
 
 @frozen
