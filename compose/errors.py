@@ -69,7 +69,9 @@ CODES = {
 
 
 MANY = 100
-"""More errors than a person looks at: what comes after so many is not looked for."""
+"""More errors than a person looks at: of what comes after so many nothing is guessed."""
+MOST_TOLD = 1_000
+"""Errors that are told of a project."""
 
 
 class Place(NamedTuple):
@@ -158,9 +160,12 @@ class ComposeError(InvalidInput):
 
 
 class ComposeErrors(ComposeError):
-    """Several mistakes found in one pass, in the order of the file; itself reads as the first of them."""
+    """Several mistakes found in one pass, in the order of the file; itself reads as the first of them.
 
-    def __init__(self, errors: Sequence[ComposeError]) -> None:
+    `omitted` is how many more there are.
+    """
+
+    def __init__(self, errors: Sequence[ComposeError], omitted: int = 0) -> None:
         first = errors[0]
         super().__init__(
             first.code,
@@ -174,6 +179,7 @@ class ComposeErrors(ComposeError):
             hint=first.advice,
         )
         self.errors = tuple(errors)
+        self.omitted = omitted
 
     def __str__(self) -> str:
         return "\n".join(str(error) for error in self.errors)
@@ -189,7 +195,7 @@ def raise_all(errors: list[ComposeError]) -> None:
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise ComposeErrors(errors)
+        raise ComposeErrors(errors[:MOST_TOLD], omitted=max(0, len(errors) - MOST_TOLD))
 
 
 def in_order(errors: list[ComposeError]) -> list[ComposeError]:

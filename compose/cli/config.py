@@ -83,6 +83,7 @@ def _as_json(error: ComposeError) -> str:
 
     told = {
         "errors": [one.as_dict() for one in errors_of(error)],
+        "omitted": getattr(error, "omitted", 0),
         "warnings": [one.as_dict() for one in error.warnings],
     }
     return json.dumps(told, indent=2, ensure_ascii=False)

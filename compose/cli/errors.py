@@ -58,7 +58,9 @@ def render(error: BaseException, *, colour: bool = False) -> str:
     """An error as text of several lines."""
     several = getattr(error, "errors", ())
     if several:
-        return "\n".join(render(one, colour=colour) for one in several)
+        omitted = getattr(error, "omitted", 0)
+        more = [f"... and {omitted} more errors"] if omitted else []
+        return "\n".join([*(render(one, colour=colour) for one in several), *more])
     red, bold, plain = (_RED, _BOLD, _PLAIN) if colour else ("", "", "")
     first, *more = _message(error).split("\n")
     code = getattr(error, "code", "")

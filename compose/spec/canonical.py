@@ -18,23 +18,24 @@ from compose.errors import ComposeError, Place, Warning, dotted
 from compose.spec import shellwords
 from compose.spec.document import RESET, Map, RawMap, Seq, Texts, format_scalar
 from compose.spec.grammar import DEVICE_FIELDS
+from compose.spec.limits import MAX_PORTS, Budget
 
 Path = tuple[str | int, ...]
 Transform = Callable[["Canonicalizer", Any, Path, "Place | None"], Any]
 
 _PROPAGATIONS = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
 _MAX_PORT = 65535
-_MAX_PORTS = 70_000
+_DIGITS = 20
 
 
 def canonicalize(
-    tree: Map, texts: Texts, *, is_template: bool = False
+    tree: Map, texts: Texts, *, is_template: bool = False, budget: Budget | None = None
 ) -> tuple[Map, list[ComposeError], list[Warning]]:
     """A copy of a file's tree in canonical form, with what could not be read.
 
     A template's variables are not replaced yet, so what cannot be read stays as it is.
     """
-    canonicalizer = Canonicalizer(texts, tree.get("volumes") or {}, is_template=is_template)
+    canonicalizer = Canonicalizer(texts, tree.get("volumes") or {}, is_template=is_template, budget=budget)
     return canonicalizer.apply(tree, _PROJECT), canonicalizer.errors, canonicalizer.warnings
 
 
@@ -56,11 +57,13 @@ class Unreadable(ValueError):
 class Canonicalizer:
     """Applies the table of transforms to a tree and collects errors."""
 
-    def __init__(self, texts: Texts, volumes: Any = (), *, is_template: bool = False) -> None:
+    def __init__(
+        self, texts: Texts, volumes: Any = (), *, is_template: bool = False, budget: Budget | None = None
+    ) -> None:
         self._texts = texts
         self.is_template = is_template
         self.volumes = volumes
-        self.ports = 0
+        self.budget = budget or Budget()
         self.errors: list[ComposeError] = []
         self.warnings: list[Warning] = []
 
@@ -284,7 +287,7 @@ def _extra_hosts(context: Canonicalizer, node: Any, path: Path, place: Place | N
 def _port_range(text: str, kind: str) -> tuple[int, int]:
     first, dash, last = text.partition("-")
     ends = (first, last if dash else first)
-    if not all(end.isascii() and end.isdigit() and int(end) <= _MAX_PORT for end in ends):
+    if not all(end.isascii() and end.isdigit() and len(end) < _DIGITS and int(end) <= _MAX_PORT for end in ends):
         raise Unreadable(f'"{text}" is not a valid {kind} port', f"a port is a number from 1 to {_MAX_PORT}")
     if int(ends[0]) > int(ends[1]):
         raise Unreadable(f'the range "{text}" ends before it starts')
@@ -306,8 +309,8 @@ def _address(text: str) -> str:
     return text
 
 
-def parse_port(spec: str) -> list[dict[str, Any]]:
-    """The ports that a short syntax stands for: `[IP:][HOST[-HOST]:]CONTAINER[-CONTAINER][/PROTOCOL]`."""
+def parse_port(spec: str, most: int = MAX_PORTS) -> list[dict[str, Any]]:
+    """The ports, so many at most, that a short syntax stands for: `[IP:][HOST[-HOST]:]CONTAINER[-CONTAINER][/PROTOCOL]`."""
     *head, container = spec.split(":")
     host = head.pop() if head else ""
     address = _host_address(":".join(head))
@@ -321,6 +324,9 @@ def parse_port(spec: str) -> list[dict[str, Any]]:
     host_start, host_end = _port_range(host, "host") if host else (0, 0)
     if host and end - start != host_end - host_start and end != start:
         raise Unreadable(f"ranges of different length: {host} and {container}")
+    if end - start >= most:
+        hint = "publish a smaller range, or use network_mode: host"
+        raise Unreadable(f"with {container} the project has more than {MAX_PORTS} ports", hint)
     base = {"mode": "ingress", "protocol": protocol} | ({"host_ip": address} if address else {})
     ports = []
     for target in sorted(range(start, end + 1), key=str):
@@ -346,10 +352,8 @@ def _port(context: Canonicalizer, node: Any, path: Path, place: Place | None) ->
     if isinstance(node, float) or node is None or isinstance(node, bool):
         raise Unreadable(f"{format_scalar(node)} is not a port")
     if not isinstance(node, Map):
-        if context.ports > _MAX_PORTS:
-            raise Unreadable(f"more than {_MAX_PORTS} ports in one file")
-        several = _Several(Map(port, place) for port in parse_port(str(node)))
-        context.ports += len(several)
+        several = _Several(Map(port, place) for port in parse_port(str(node), context.budget.ports_left))
+        context.budget.ports_left -= len(several)
         if any(port["target"] == 0 for port in several):
             raise Unreadable(f'"{node}" has no target port')
         return several

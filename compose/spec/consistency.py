@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from compose.errors import ComposeError, Warning, dotted
+from compose.errors import MANY, ComposeError, Warning, dotted
 from compose.model.units import parse_bytes
 from compose.spec.document import Map, Seq, Texts, find_place, format_scalar
 from compose.spec.validate import closest
@@ -91,13 +91,16 @@ class Consistency:
             )
         )
 
+    def _closest(self, word: str, candidates: Any) -> str | None:
+        return closest(word, candidates) if len(self.errors) < MANY else None
+
     def _check_source(self, name: str, service: Map) -> None:
         if not service.get("image") and service.get("build") is None and service.get("provider") is None:
             message = f'service "{name}" has neither an image nor a build context specified'
             self._add("E014", message, ("services", name), "add image: or build:", word=name)
 
     def _undefined(self, name: str, path: Path, kind: str, reference: Any, known: Any) -> None:
-        suggestion = closest(str(reference), known)
+        suggestion = self._closest(str(reference), known)
         hint = f"declare it at the top level, under {kind.split()[-1]}s:"
         message = f'service "{name}" refers to undefined {kind} {reference}'
         self._add("E040", message, path, hint, suggestion, str(reference))
@@ -134,7 +137,7 @@ class Consistency:
             if target != str(value) and target not in self._services:
                 message = f'service "{name}" declares unknown service "{target}" as additional contexts {key}'
                 path: Path = ("services", name, "build", "additional_contexts", key)
-                self._add("E040", message, path, suggestion=closest(target, self._services))
+                self._add("E040", message, path, suggestion=self._closest(target, self._services))
             elif target != str(value) and self._services[target].get("build") is None:
                 message = f'service "{name}" declares non-buildable service "{target}" as additional contexts {key}'
                 path = ("services", name, "build", "additional_contexts", key)
@@ -147,7 +150,7 @@ class Consistency:
             path: Path = ("services", name, "depends_on", reference)
             message = f'service "{name}" depends on undefined service "{reference}"'
             if reference not in self._services:
-                suggestion = closest(reference, self._services)
+                suggestion = self._closest(reference, self._services)
                 self._add("E040", message, path, suggestion=suggestion, word=reference)
             elif dependency.get("required", True) is not False:
                 profiles = ", ".join(self._services[reference].get("profiles") or ())
@@ -269,7 +272,7 @@ class Consistency:
         for start in self._enabled:
             chain = _cycle(start, self._services, self._is_enabled, done)
             if chain:
-                message = f"dependency cycle detected: {' -> '.join(chain)}"
+                message = f"dependency cycle detected: {' -> '.join(_shortened(chain))}"
                 self._add(
                     "E042",
                     message,
@@ -281,20 +284,26 @@ class Consistency:
 
 def _cycle(start: str, services: Map, enabled: frozenset[str], done: set[str]) -> list[str]:
     """The enabled services of a cycle reachable from `start`, first one repeated at the end; those without are added to `done`."""
-    chain: list[str] = []
+    chain: dict[str, None] = {}
     stack: list[Iterator[str]] = [iter([start])]
     while stack:
         name = next(stack[-1], None)
         if name is None:
             stack.pop()
             if chain:
-                done.add(chain.pop())
+                done.add(chain.popitem()[0])
         elif name in chain:
-            return [*chain[chain.index(name) :], name]
+            names = list(chain)
+            return [*names[names.index(name) :], name]
         elif name not in done and name in enabled:
-            chain.append(name)
+            chain[name] = None
             stack.append(iter(services[name].get("depends_on") or ()))
     return []
+
+
+def _shortened(chain: list[str]) -> list[str]:
+    """A chain that a person can read."""
+    return chain if len(chain) <= 20 else [*chain[:10], f"({len(chain) - 20} more)", *chain[-10:]]
 
 
 def _dig(node: Any, path: tuple[str, ...]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from compose.errors import ComposeError, Warning
 from compose.model.units import to_bool
 from compose.spec import dotenv, source
 from compose.spec.document import Map, Seq, format_scalar
+from compose.spec.limits import Budget
 
 _NAMESPACES = ("network_mode", "ipc", "pid", "uts", "cgroup")
 
@@ -188,7 +190,12 @@ def resolve_values(values: Map, environment: Mapping[str, str]) -> Map:
 
 
 def resolve_environment(
-    service: Map, environment: Mapping[str, str], warnings: list[Warning], *, with_files: bool = True
+    service: Map,
+    environment: dict[str, str],
+    warnings: list[Warning],
+    *,
+    with_files: bool = True,
+    budget: Budget,
 ) -> Map:
     """A service whose `environment` holds the values of the environment and, like `labels`, what its files say."""
     result = service.clone()
@@ -196,7 +203,9 @@ def resolve_environment(
     files = result.get("env_file") if with_files else None
     values: dict[str, str] = {}
     for entry, at in files.items_at() if isinstance(files, Seq) else ():
-        values |= _env_file(entry, at, {**values, **environment}, warnings)
+        read = _env_file(entry, at, ChainMap(environment, values), warnings)
+        budget.add_variables(read, at)
+        values |= read
     if values or own:
         merged = own.like()
         merged.update(values)
@@ -206,7 +215,9 @@ def resolve_environment(
     if isinstance(labels, Seq):
         merged = (result.get("labels") or Map()).like()
         for path, at in labels.items_at():
-            merged.update(dotenv.read(path, merged, at=at, warnings=warnings))
+            read = dotenv.read(path, merged, at=at, warnings=warnings)
+            budget.add_variables(read, at)
+            merged.update(read)
         merged.update(result.get("labels") or {})
         result["labels"] = merged
     return result

@@ -13,6 +13,7 @@ from dataclasses import field
 
 from compose.errors import ComposeError, Warning, display_path
 from compose.spec import source
+from compose.spec.limits import MAX_BYTES
 from engine.frozen import frozen
 
 FILE_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -204,7 +205,7 @@ def _name_in_file(path: str, environment: Mapping[str, str]) -> str | None:
     if path == "-" or source.kind(path) != "file":
         return None
     try:
-        text = source.read_bytes(path)[: source.MAX_BYTES].decode("utf-8-sig")
+        text = source.read_bytes(path)[:MAX_BYTES].decode("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         return None  # loading the file says what is wrong with it
     if not _ANY_NAME.search(text):
@@ -220,7 +221,7 @@ def _parsed_name(text: str, path: str, environment: Mapping[str, str]) -> str | 
     from compose.spec.interpolate import substitute
 
     try:
-        names = [tree.get("name") for tree in document.parse(text, path, []) if isinstance(tree, document.Map)]
+        names = [tree.get("name") for tree in document.parse(text, path, errors=[]) if isinstance(tree, document.Map)]
         named = next((name for name in reversed(names) if isinstance(name, str)), None)
         return substitute(named, environment.get, lambda _: None) if named else None
     except (ComposeError, ValueError):

@@ -13,12 +13,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from compose.errors import MANY, ComposeError, Place, display_path, raise_all
-from compose.spec.source import MAX_BYTES, no_such_file, read_bytes
+from compose.spec.limits import MAX_BYTES, MAX_NODES, Budget, measure, weight
+from compose.spec.source import no_such_file, read_bytes
 
 MAX_DIGITS = 100  # of an integer; 64 binary ones and a prefix are the most that any can have
-MAX_NODES = 100_000
-LETTERS_OF_NODE = 50
-"""So much text counts as one more node where an alias repeats it."""
 MAX_DEPTH = 100
 MAX_DOCUMENTS = 1_000
 
@@ -213,8 +211,11 @@ def read(path: str, texts: Texts) -> str:
     return text
 
 
-def parse(text: str, file: str, errors: list[ComposeError] | None = None) -> list[Any]:
-    """The documents of a YAML stream as trees. Wrong keys go to `errors`, if given; what else is wrong is raised."""
+def parse(text: str, file: str, budget: Budget | None = None, errors: list[ComposeError] | None = None) -> list[Any]:
+    """The documents of a YAML stream as trees; `budget` is that of the project, which other files share.
+
+    Wrong keys go to `errors`, if given; what else is wrong is raised.
+    """
     import yaml
 
     loader_class: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -223,7 +224,7 @@ def parse(text: str, file: str, errors: list[ComposeError] | None = None) -> lis
     except yaml.YAMLError as error:
         raise _syntax_error(error, text, file) from None
     try:
-        composer = _Composer(loader, file)
+        composer = _Composer(loader, file, budget or Budget())
         trees = list(composer.documents())
     except yaml.YAMLError as error:
         raise _syntax_error(error, text, file) from None
@@ -296,13 +297,14 @@ def _quote_hint(text: str, line: int) -> str | None:
 class _Composer:
     """Builds trees from the parser's events, so that aliases, tags and limits are ours to decide."""
 
-    def __init__(self, parser: Any, file: str) -> None:
+    def __init__(self, parser: Any, file: str, budget: Budget) -> None:
         self._next = parser.get_event
         self._file = file
         self.errors: list[ComposeError] = []
         self._anchors: dict[str, Any] = {}
         self._open: set[str] = set()
         self._nodes = 0
+        self._budget = budget
         self._measures: dict[int, tuple[int, int]] = {}
         self._measured: list[Any] = []  # keeps what was measured alive, so that no id is used twice
 
@@ -318,6 +320,7 @@ class _Composer:
             self._anchors, self._open = {}, set()
             tree = self._node(self._next(), 0)
             yield tree.value if isinstance(tree, _Tagged) else tree
+        self._budget.add_nodes(self._nodes, Place(self._file, 1, 1), "all files of the project have")
 
     def _place(self, event: Any) -> Place:
         mark = event.start_mark
@@ -374,18 +377,13 @@ class _Composer:
         return value
 
     def _measure(self, value: Any) -> tuple[int, int]:
-        """How many nodes a finished tree expands to, each alias counted as often as it is used, long texts as several, and how deep it
-        is.
-        """
+        """What a finished tree counts for, each alias counted as often as it is used, and how deep it is."""
         if not isinstance(value, (Map, Seq)):
-            return 1 + (len(value) // LETTERS_OF_NODE if isinstance(value, str) else 0), 1
+            return measure(value), 1
         if id(value) not in self._measures:
             inner = [self._measure(item) for item in (value.values() if isinstance(value, Map) else value)]
-            letters = sum(map(len, value)) if isinstance(value, Map) else 0
-            size, depth = (
-                1 + letters // LETTERS_OF_NODE + sum(size for size, _ in inner),
-                1 + max((depth for _, depth in inner), default=0),
-            )
+            keys = sum(weight(key) - 1 for key in value) if isinstance(value, Map) else 0
+            size, depth = 1 + keys + sum(size for size, _ in inner), 1 + max((depth for _, depth in inner), default=0)
             self._measures[id(value)] = (size, depth)
             self._measured.append(value)
         return self._measures[id(value)]
@@ -406,6 +404,7 @@ class _Composer:
         mapping = Map(place=self._place(event))
         merged: list[Map] = []
         lines: dict[str, Any] = {}
+        overrides: set[str] = set()
         while type(key_event := self._next()).__name__ != "MappingEndEvent":
             key = self._key(key_event, depth)
             if key in lines:
@@ -423,14 +422,16 @@ class _Composer:
                 continue
             if isinstance(value, _Tagged):
                 if value.tag == "!override":
-                    mapping.overrides |= {key}
+                    overrides.add(key)
                 value = RESET if value.tag == "!reset" else value.value
             mapping.put(key, value, place)
         for source in merged:
             for key in source:
                 if key not in mapping:
                     mapping.take(key, source)
-                    mapping.overrides |= source.overrides & {key}
+                    if key in source.overrides:
+                        overrides.add(key)
+        mapping.overrides = frozenset(overrides)
         return mapping
 
     def _scalar(self, event: Any) -> Any:

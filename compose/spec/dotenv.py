@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 
 from compose.errors import ComposeError, Place, Warning, display_path
-from compose.spec.interpolate import MAX_EXPANSION, InvalidTemplate, RequiredVariable, TooLong, substitute
-from compose.spec.source import MAX_BYTES, read_bytes
+from compose.spec.interpolate import InvalidTemplate, RequiredVariable, TooLong, substitute
+from compose.spec.limits import MAX_BYTES, MAX_EXPANDED
+from compose.spec.source import read_bytes
 
 _BLANK = " \t\v\f\r\x85\xa0"
 _EXPORT = re.compile(r"export[ \t\v\f\r]+")
@@ -24,8 +25,7 @@ _ESCAPED = {
     "\\": "\\",
     "$": "$$",
 }
-_END_OF_NAME = re.compile(r"[=:\n]")
-_SPACE = re.compile(r"\s*")
+_SEPARATOR = re.compile("[=:]")
 _COMMENT = re.compile(r"\s#")
 
 
@@ -102,9 +102,10 @@ class _Parser:
         self._environment = environment
         self._warnings = warnings
         self._position = 0
-        self._counted = (0, 1)
-        self._length = 0
         self._values: dict[str, str] = {}
+        self._expanded = 0
+        self._counted = (0, 1)
+        self._unset: set[tuple[str, int]] = set()
 
     def values(self) -> dict[str, str]:
         while self._skip_to_statement():
@@ -116,9 +117,9 @@ class _Parser:
         return self._values
 
     def _line(self) -> int:
-        """The line of the position, counted from where it was asked for last: each may have a warning."""
-        before, line = self._counted if self._counted[0] <= self._position else (0, 1)
-        self._counted = self._position, line + self._text.count("\n", before, self._position)
+        """The line of the position; counted on from where it was counted before, for positions only grow."""
+        position, line = self._counted
+        self._counted = (self._position, line + self._text.count("\n", position, self._position))
         return self._counted[1]
 
     def _end_of_line(self, start: int) -> int:
@@ -131,19 +132,22 @@ class _Parser:
 
     def _skip_to_statement(self) -> bool:
         while self._position < len(self._text):
-            if space := _SPACE.match(self._text, self._position):
-                self._position = space.end()
-            if self._text[self._position : self._position + 1] != "#":
-                break
-            self._position = self._end_of_line(self._position)
-        return self._position < len(self._text)
+            character = self._text[self._position]
+            if character == "#":
+                self._position = self._end_of_line(self._position)
+            elif not character.isspace():
+                return True
+            else:
+                self._position += 1
+        return False
 
     def _key(self) -> tuple[str, bool]:
         """The name at the position, and whether a value follows; moves to the value."""
         if prefix := _EXPORT.match(self._text, self._position):
             self._position = prefix.end()
-        found = _END_OF_NAME.search(self._text, self._position)
-        stop = found.start() if found else len(self._text)
+        end = self._end_of_line(self._position)
+        separator = _SEPARATOR.search(self._text, self._position, end)
+        stop = separator.start() if separator else end
         key = self._text[self._position : stop].rstrip()
         for character in key:
             if not (character.isalnum() or character in "_.-[]" or character in _BLANK):
@@ -151,7 +155,7 @@ class _Parser:
         if " " in key:  # other blanks pass, as with Docker
             raise self._fail(f'key cannot contain a space: "{key}"', "write NAME=VALUE")
         self._position = min(stop + 1, len(self._text))
-        return key, found is not None and found[0] != "\n"
+        return key, stop < end
 
     def _value(self) -> str:
         while self._position < len(self._text) and self._text[self._position] in _BLANK:
@@ -184,25 +188,25 @@ class _Parser:
             return self._environment[name] if name in self._environment else self._values.get(name)
 
         def unset(name: str) -> None:
+            line = self._line()
+            if (name, line) in self._unset:
+                return
+            self._unset.add((name, line))
             message = f'The "{name}" variable is not set. Defaulting to a blank string.'
-            self._warnings.append(Warning(Place(self._path, self._line(), 1), message))
+            self._warnings.append(Warning(Place(self._path, line, 1), message))
 
         try:
-            return self._measured(substitute(value, lookup, unset))
-        except TooLong:
-            message = f"with their variables replaced the values exceed {MAX_EXPANSION >> 20} MiB"
-            raise self._fail(message, "look for variables that repeat each other") from None
+            value = substitute(value, lookup, unset)
+            self._expanded += len(value)
+            if self._expanded > MAX_EXPANDED:
+                raise TooLong(f"variables make the file longer than {MAX_EXPANDED} characters")
+            return value
+        except TooLong as error:
+            raise self._fail(str(error), "write long values once") from None
         except InvalidTemplate as error:
             raise self._fail(f'invalid template "{error}"', "write a literal $ as $$, or use single quotes") from None
         except RequiredVariable as error:
             raise self._fail(str(error)) from None
-
-    def _measured(self, value: str) -> str:
-        """The value, if it and those before it are not too long together."""
-        self._length += len(value)
-        if self._length > MAX_EXPANSION:
-            raise TooLong
-        return value
 
 
 def _is_escaped(text: str, position: int, start: int) -> bool:

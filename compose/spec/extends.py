@@ -11,6 +11,7 @@ from compose.spec import paths, source
 from compose.spec.canonical import canonicalize
 from compose.spec.document import Map
 from compose.spec.grammar import SERVICE
+from compose.spec.limits import measure
 from compose.spec.merge import merge, settle
 from compose.spec.validate import Checker, closest
 
@@ -78,6 +79,7 @@ class Extender:
             if reference not in services:
                 raise self._missing(name, reference, services, file, at)
             base = self._service(reference, services, file, directory, chain)
+        self._reader.budget.add_nodes(measure(base), at, "with its bases the project has")
         own = service.clone()
         own.pop("extends")
         return merge(settle(base), own, self._reader.texts, ("services", name))
@@ -148,10 +150,13 @@ class _Checked:
         return result
 
     def _canonical(self, name: str, service: Map) -> Any:
-        checker = Checker(self._reader.texts, is_partial=True)
+        checker = Checker(self._reader.texts, is_partial=True, is_guessing=False)
         if checker.check(service, SERVICE, ("services", name)):
             return service  # used as it is, it fails the check of the merged project, with its place
         tree, errors, _ = canonicalize(
-            Map({"services": Map({name: service})}), self._reader.texts, is_template=self._reader.is_template
+            Map({"services": Map({name: service})}),
+            self._reader.texts,
+            is_template=self._reader.is_template,
+            budget=self._reader.budget,
         )
         return service if errors else tree["services"][name]

@@ -15,6 +15,8 @@ from compose.spec.document import Map, Seq
 if TYPE_CHECKING:
     from compose.spec.layers import Reader
 
+MAX_CHAIN = 50
+"""Includes in includes."""
 SECTIONS = ("services", "networks", "volumes", "secrets", "configs", "models")
 """The resources of a project."""
 
@@ -88,6 +90,9 @@ def _include(
         if file in including:
             chain = " includes ".join(display_path(f) for f in (*including, file))
             raise ComposeError("E042", f"include cycle: {chain}", at=at, line_text=reader.texts.line(at))
+        if len(including) > MAX_CHAIN:
+            message = f"{display_path(including[0])} includes more than {MAX_CHAIN} others in a row"
+            raise ComposeError("E042", message, at=at, line_text=reader.texts.line(at))
         if not source.kind(file):
             message = f"cannot include {display_path(file)}: no such file"
             raise ComposeError("E001", message, at=at, line_text=reader.texts.line(at))

@@ -10,15 +10,15 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from compose.errors import ComposeError, Place, Warning, dotted
+from compose.errors import MANY, ComposeError, Place, Warning, dotted
 from compose.model.units import parse_float, to_bool
 from compose.spec.document import Map, Seq, Texts, Timestamp
+from compose.spec.limits import MAX_EXPANDED
 
 _NAME = re.compile(r"[_a-zA-Z][_a-zA-Z0-9]*")
+_BRACE = re.compile(r"\$\{|\}")
 _OPERATOR = re.compile(r":?[-?+]")
 MAX_NESTING = 20
-MAX_EXPANSION = 4 << 20
-"""How many characters the texts of one file may have whose variables are replaced: values that repeat values grow without end."""
 _SECRET_WORDS = ("PASSWORD", "PASSWD", "SECRET", "TOKEN", "KEY", "CREDENTIAL", "PRIVATE")
 _ESCAPE_HINT = "You may need to escape any $ with another $"
 
@@ -29,8 +29,8 @@ class InvalidTemplate(ValueError):
     """The text is not a valid template."""
 
 
-class TooLong(InvalidTemplate):
-    """What the variables stand for is longer than a whole file may be."""
+class TooLong(ValueError):
+    """Variables in variables make a text longer than any file."""
 
 
 class RequiredVariable(ValueError):
@@ -44,9 +44,10 @@ def substitute(template: str, lookup: Callable[[str], str | None], unset: Callab
     if depth > MAX_NESTING:
         raise InvalidTemplate(f"{template[:20]}...")
     parts: list[str] = []
-    position = length = 0
+    position = size = 0
     while (dollar := template.find("$", position)) >= 0:
         parts.append(template[position:dollar])
+        size += len(parts[-1])
         following = template[dollar + 1 : dollar + 2]
         if following == "$":
             parts.append("$")
@@ -54,15 +55,16 @@ def substitute(template: str, lookup: Callable[[str], str | None], unset: Callab
         elif following == "{":
             value, position = _braced(template, dollar, lookup, unset, depth)
             parts.append(value)
+            size += len(value)
         elif name := _NAME.match(template, dollar + 1):
             parts.append(_value(name[0], lookup, unset))
+            size += len(parts[-1])
             position = name.end()
         else:
             parts.append("$")
             position = dollar + 1
-        length += len(parts[-1])
-        if length > MAX_EXPANSION:
-            raise TooLong(f"{template[:20]}...")
+        if size > MAX_EXPANDED:
+            raise TooLong(f"variables make the text longer than {MAX_EXPANDED} characters")
     parts.append(template[position:])
     return "".join(parts)
 
@@ -102,17 +104,11 @@ def _braced(
 
 
 def _closing_brace(template: str, start: int) -> int:
-    depth, position = 0, start
-    while position < len(template):
-        if template.startswith("${", position):
-            depth += 1
-            position += 2
-            continue
-        if template[position] == "}":
-            depth -= 1
-            if depth == 0:
-                return position
-        position += 1
+    depth = 0
+    for brace in _BRACE.finditer(template, start):
+        depth += 1 if brace[0] == "${" else -1
+        if depth == 0:
+            return brace.start()
     return -1
 
 
@@ -209,7 +205,7 @@ class Interpolator:
         self._environment = environment
         self._texts = texts
         self._warned: set[str] = set()
-        self._length = 0
+        self._expanded = 0
         self.errors: list[ComposeError] = []
         self.warnings: list[Warning] = []
         self.broken: list[Path] = []
@@ -232,8 +228,6 @@ class Interpolator:
 
     def text(self, template: str, place: Place | None, path: Path = ()) -> str:
         """One text with its variables replaced; on an error the text as it was."""
-        if self._length > MAX_EXPANSION:
-            return template
 
         def unset(name: str) -> None:
             if name not in self._warned:
@@ -244,9 +238,9 @@ class Interpolator:
                 self.warnings.append(Warning(self._place_of(name, place), message))
 
         try:
-            return self._counted(substitute(template, self._environment.get, unset))
-        except TooLong:
-            self._too_long(path, place)
+            return self._counted(substitute(template, self._environment.get, unset), path, place)
+        except TooLong as error:
+            raise ComposeError("E006", f"{dotted(path)}: {error}", at=place, path=dotted(path)) from None
         except InvalidTemplate as error:
             message = f'invalid interpolation format for {dotted(path)}: "{error}"'
             self._fail("E020", message, str(error), path, place, f"{_ESCAPE_HINT}: $${str(error)[1:]}")
@@ -255,22 +249,17 @@ class Interpolator:
             self._fail("E021", str(error), "$", path, place, hint)
         return template
 
-    def _counted(self, text: str) -> str:
-        """The text, if it and those before it are not too long together."""
-        self._length += len(text)
-        if self._length > MAX_EXPANSION:
-            raise TooLong
+    def _counted(self, text: str, path: Path, place: Place | None) -> str:
+        self._expanded += len(text)
+        if self._expanded > MAX_EXPANDED:
+            message = f"variables make the file longer than {MAX_EXPANDED} characters"
+            raise ComposeError("E006", message, at=place, path=dotted(path), hint="mount long texts as a file")
         return text
-
-    def _too_long(self, path: Path, place: Place | None) -> None:
-        """Say so, once in a file: no more variables are replaced."""
-        self._length = MAX_EXPANSION + 1
-        limit = f"{MAX_EXPANSION >> 20} MiB"
-        message = f"{dotted(path)}: with their variables replaced the texts of the file exceed {limit}"
-        self._fail("E006", message, "$", path, place, "look for a variable whose value is very long")
 
     def _place_of(self, name: str, place: Place | None) -> Place | None:
         """Where a variable is used in the text that starts at a place, which may have several lines."""
+        if len(self._warned) > MANY:
+            return place
         use = re.compile(rf"\$\{{?{re.escape(name)}(?![A-Za-z0-9_])")
         line = place.line if place else 0
         while place and (text := self._texts.line(Place(place.file, line, 1))) is not None and line < place.line + 100:

@@ -14,6 +14,7 @@ from compose.spec.document import Map, Texts, prune
 from compose.spec.extends import Extender
 from compose.spec.include import imported, includes, variables_of_files
 from compose.spec.interpolate import Interpolator
+from compose.spec.limits import Budget
 from compose.spec.merge import merge, settle
 from compose.spec.paths import resolve_project
 from compose.spec.validate import validate
@@ -37,6 +38,7 @@ class Reader:
         self.is_template = not interpolate
         self.has_emptied_name = False
         self.variables: dict[str, str] = {}
+        self.budget = Budget()
         self._resolve_paths = resolve_paths
 
     def load(
@@ -70,7 +72,7 @@ class Reader:
 
     def documents(self, file: str, environment: Mapping[str, str], base: Map | None = None) -> list[Map]:
         """The documents of one file, each checked and in canonical form; `base` is what they complete."""
-        trees = document.parse(document.read(file, self.texts), file, self.errors)
+        trees = self._parsed(file, self.errors)
         layers: list[Map] = []
         for tree in trees:
             if tree is None and len(trees) > 1:
@@ -78,6 +80,10 @@ class Reader:
             self._drop_strays(tree, base)
             layers.append(self._layer(tree, file, environment, is_partial=base is not None or bool(layers)))
         return layers
+
+    def _parsed(self, file: str, errors: list[ComposeError] | None = None) -> list[Any]:
+        self.budget.add_file(file)
+        return document.parse(document.read(file, self.texts), file, self.budget, errors)
 
     def _drop_strays(self, tree: Any, base: Map | None) -> None:
         """Ignore a number over a mapping of variables, as Docker does (compose-go, override/merge.go), but say so."""
@@ -97,7 +103,7 @@ class Reader:
 
     def interpolated(self, file: str, environment: Mapping[str, str]) -> list[Any]:
         """The documents of one file with variables replaced, not checked further."""
-        trees = document.parse(document.read(file, self.texts), file)
+        trees = self._parsed(file)
         interpolator = Interpolator(environment, self.texts)
         result = trees if self.is_template else [interpolator.tree(tree) for tree in trees]
         raise_all(interpolator.errors)
@@ -128,7 +134,7 @@ class Reader:
             )
             self.warnings.append(Warning(tree.key_place("version"), message))
             tree.pop("version")
-        layer, unreadable, warnings = canonicalize(tree, self.texts, is_template=self.is_template)
+        layer, unreadable, warnings = canonicalize(tree, self.texts, is_template=self.is_template, budget=self.budget)
         self.warnings += warnings
         self.errors += in_order([*errors, *unreadable])
         return layer

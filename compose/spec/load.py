@@ -20,6 +20,7 @@ from compose.spec.discover import Discovered, LoadOptions, discover, normalize_n
 from compose.spec.document import Map, Texts, find_place, format_scalar
 from compose.spec.include import SECTIONS
 from compose.spec.layers import Reader
+from compose.spec.limits import without_collection
 from compose.spec.profiles import enabled, used_resources
 
 if TYPE_CHECKING:
@@ -40,11 +41,13 @@ class Loaded:
         self.tree = tree
         self.services: Map = tree.get("services") or Map()
         self.errors = reader.errors
+        self.budget = reader.budget
         self.texts = reader.texts
         self.variables = {**reader.variables, **found.environment}
         self.warnings = [*found.warnings, *reader.warnings]
 
 
+@without_collection()
 def load(options: LoadOptions) -> Project:
     """The project that the options describe; raises a ComposeError, or several in a ComposeErrors."""
     loaded = _read(options)
@@ -61,6 +64,7 @@ def load(options: LoadOptions) -> Project:
     return project
 
 
+@without_collection()
 def load_checked(options: LoadOptions) -> tuple[Loaded, set[str]]:
     """The project's canonical tree, and the services that are enabled in it; all that profiles enable are consistent."""
     loaded = _read(options)
@@ -98,6 +102,7 @@ def _may_follow(error: ComposeError) -> Callable[[ComposeError], bool]:
     return follows
 
 
+@without_collection()
 def load_tree(options: LoadOptions) -> Loaded:
     """The project's canonical tree: all files merged, paths absolute, defaults filled in."""
     loaded = _read(options)
@@ -161,7 +166,9 @@ def _with_environment(loaded: Loaded, active: set[str], *, with_files: bool) -> 
     services = result["services"].clone()
     for name in services:
         if name in active:
-            services[name] = resolve_environment(services[name], environment, loaded.warnings, with_files=with_files)
+            services[name] = resolve_environment(
+                services[name], environment, loaded.warnings, with_files=with_files, budget=loaded.budget
+            )
     result["services"] = services
     return result
 

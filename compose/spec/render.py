@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from compose.errors import ComposeError
 from compose.model.units import Duration
 from compose.spec.document import Map, Timestamp
+from compose.spec.limits import without_collection
 from compose.spec.yamltext import Sorted, write
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ _CAPITALISED = frozenset(("WeightDevice", "ThrottleDevice"))
 _PATHS = frozenset(("context", "source", "file", "path", "device"))
 
 
+@without_collection()
 def render(
     project: Project,
     format: str = "yaml",
@@ -75,6 +77,7 @@ def render(
     return text.replace("$", "$$") if escape else text
 
 
+@without_collection()
 def render_tree(tree: Map, format: str = "yaml") -> str:
     """A canonical tree, as `config --no-interpolate` prints it: the text of variables stays."""
     data = _sorted(tree)

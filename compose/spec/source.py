@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from compose.errors import ComposeError, Place, display_path
+from compose.spec.limits import MAX_BYTES
 
 _REMOTE = re.compile(r".*://|git@|github\.com/", re.DOTALL)
 
-MAX_BYTES = 4 << 20
-"""Largest file that is read."""
 PATIENCE_S = 5.0
 """How long a named pipe or a device may take to be written and closed: some programs write `.env` on demand."""
 

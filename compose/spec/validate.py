@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from compose.errors import ComposeError, Place, Warning, dotted
+from compose.errors import MANY, ComposeError, Place, Warning, dotted
 from compose.spec.document import RESET, Map, Seq, Texts, Timestamp, format_scalar
 from compose.spec.grammar import BUILD, DEPLOY, DURATION, HEALTHCHECK, PROJECT, SERVICE, Shape
 
@@ -48,10 +48,13 @@ def validate(
 class Checker:
     """Walks a tree and its shape together, collecting problems."""
 
-    def __init__(self, texts: Texts, *, is_partial: bool = False, is_canonical: bool = False) -> None:
+    def __init__(
+        self, texts: Texts, *, is_partial: bool = False, is_canonical: bool = False, is_guessing: bool = True
+    ) -> None:
         self._texts = texts
         self._is_partial = is_partial
         self._is_canonical = is_canonical
+        self._is_guessing = is_guessing
         self.errors: list[ComposeError] = []
         self.warnings: list[Warning] = []
         self.broken: list[Path] = []
@@ -112,7 +115,8 @@ class Checker:
             if shape.enum and node not in shape.enum:
                 allowed = " or ".join((", ".join(shape.enum[:-1]), shape.enum[-1])[len(shape.enum) == 1 :])
                 message = f'{dotted(path)}: "{node}" is not allowed'
-                self._add("E013", message, path, place, len(node), f"expected {allowed}", closest(node, shape.enum))
+                meant = closest(node, shape.enum) if len(self.errors) < MANY else None
+                self._add("E013", message, path, place, len(node), f"expected {allowed}", meant)
             elif shape.pattern and not shape.pattern.search(node):
                 expected = f"expected {shape.example}" if shape.example else f"expected {shape.pattern.pattern}"
                 self._add("E013", f'{dotted(path)}: "{node}" is not allowed', path, place, len(node), expected)
@@ -150,7 +154,8 @@ class Checker:
             names = "use letters, digits, '.', '_' and '-'"
             self._add("E013", message, (*path, key), node.key_place(key), len(key), hint=names)
             return
-        suggestion = closest(key, shape.fields) if len(self.errors) < MOST_CANDIDATES else None
+        guesses = self._is_guessing and len(self.errors) + len(self.warnings) < MANY
+        suggestion = closest(key, shape.fields) if guesses else None
         owner = f'service "{path[1]}"' if len(path) == 2 and path[0] == "services" else dotted(path)
         example = shape.fields[suggestion].example if suggestion else None
         hint = f"{suggestion}: {example}" if example else None

@@ -1,78 +1,110 @@
-"""Small files that stand for huge ones: refused with a place before they cost time or memory."""
+"""Inputs that are wide, deep or grow: an answer or a ComposeError, in time and memory that grow with the text alone."""
 
 from __future__ import annotations
 
+import resource
+import time
 from pathlib import Path
 
 import pytest
 
-from compose.errors import ComposeError
-from compose.model.units import Duration
-from compose.spec import dotenv
-from compose.spec.document import parse
-from compose.spec.interpolate import MAX_EXPANSION, TooLong, substitute
+from compose.cli.errors import render as told
+from compose.errors import MOST_TOLD, ComposeError, ComposeErrors
+from compose.spec.limits import MAX_FILES
 from compose.spec.load import LoadOptions, load
+from compose.spec.render import render
+from tests.patience import PATIENCE
 
-DOUBLING = "A0=0123456789\n" + "".join(f"A{n}=$A{n - 1}$A{n - 1}$A{n - 1}$A{n - 1}\n" for n in range(1, 30))
-
-
-def failure(path: Path, text: str, **environment: str) -> ComposeError:
-    path.write_text(text)
-    with pytest.raises(ComposeError) as caught:
-        load(LoadOptions(files=(str(path),), environment=environment))
-    return caught.value
+WEB = "services:\n  web:\n    image: nginx\n"
 
 
-def test_an_environment_file_whose_variables_repeat_each_other_is_refused() -> None:
-    with pytest.raises(ComposeError, match="exceed 4 MiB") as caught:
-        dotenv.parse(DOUBLING, "/x.env", {})
-    assert caught.value.at is not None
-    assert caught.value.at.line == 11
+def services(count: int, more: str) -> str:
+    return "services:\n" + "".join(f"  s{i}: {{image: a, {more.format(i, i + 1)}}}\n" for i in range(count))
 
 
-def test_the_same_in_the_file_beside_the_project(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text(DOUBLING)
-    error = failure(tmp_path / "compose.yaml", "services: {a: {image: x}}\n")
-    assert (error.code, str(error.at).rpartition("/")[2]) == ("E030", ".env:11:1")
+CASES = {
+    "unknown keys": WEB + "".join(f"    imag{i}: 1\n" for i in range(9_000)),
+    "one unknown key in each service": services(3_500, "imag: b"),
+    "undefined networks": services(3_000, "networks: [n{0}]") + "networks: {n: {}}\n",
+    "almost defined networks": services(2_000, "networks: [net{0}]")
+    + "networks:\n"
+    + "".join(f"  nat{i}:\n" for i in range(400)),
+    "unset variables": WEB + "    command: " + " ".join(f"$A{i}" for i in range(60_000)) + "\n",
+    "a chain of dependencies": services(3_000, "depends_on: [s{1}]") + "  s3000: {image: a}\n",
+    "a circle of dependencies": services(3_000, "depends_on: [s{1}]") + "  s3000: {image: a, depends_on: [s0]}\n",
+    "overrides": WEB + "    labels:\n" + "".join(f"      k{i}: !override a\n" for i in range(11_000)),
+    "nested defaults": WEB + "    command: '" + "${A:-" * 80_000 + "}" * 80_000 + "'\n",
+    "many nested defaults": WEB + "    command: '" + "${A:-${B:-${C:-x}}}" * 40_000 + "'\n",
+    "a long text, often": f"x: &x {'y' * 100_000}\n" + WEB + "    command: [" + "*x," * 9_000 + "]\n",
+    "ranges of ports": services(20, "ports: ['1-19000']"),
+    "a port of many digits": WEB + f"    ports: ['{'1' * 9_000}']\n",
+    "a base for all": services(2_000, "extends: s2000")
+    + "  s2000:\n    environment: {"
+    + ",".join(f"A{i}: 1" for i in range(2_000))
+    + "}\n",
+    "one include, often": "include: [" + "other.yaml," * 9_000 + "]\n" + WEB,
+    "includes that double": "include: [fan0.yaml, fan0.yaml]\n" + WEB,
+    "one environment file for all": services(2_000, "env_file: big.env"),
+    "one environment file, often": WEB + "    env_file: [" + "small.env," * 20_000 + "]\n",
+    "an environment that doubles": WEB + "    env_file: doubling.env\n",
+    "an environment of unset variables": WEB + "    env_file: unset.env\n",
+}
 
 
-def test_a_long_variable_that_many_texts_use_is_refused_once(tmp_path: Path) -> None:
-    labels = "".join(f"      k{n}: $BIG$BIG\n" for n in range(50))
-    text = f"services:\n  a:\n    image: x\n    labels:\n{labels}"
-    error = failure(tmp_path / "compose.yaml", text, BIG="x" * 100_000)
-    assert error.code == "E006"
-    assert error.at is not None
-    assert error.at.line == 25
-    assert not hasattr(error, "errors")
+@pytest.fixture
+def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("other.yaml").write_text("services: {other: {image: a}}\n", encoding="utf-8")
+    for number in range(20):
+        name = f"fan{number + 1}.yaml"
+        Path(f"fan{number}.yaml").write_text(f"include: [{name}, {name}]\n{WEB}", encoding="utf-8")
+    Path("fan20.yaml").write_text(WEB, encoding="utf-8")
+    Path("small.env").write_text("A=1\n", encoding="utf-8")
+    Path("big.env").write_text("".join(f"A{i}=1\n" for i in range(1_000)), encoding="utf-8")
+    Path("doubling.env").write_text("A=xxxxxxxxxx\n" + "A=$A$A\n" * 60, encoding="utf-8")
+    Path("unset.env").write_text("A=$B\n" * 60_000, encoding="utf-8")
 
 
-def test_what_variables_stand_for_is_counted_before_it_is_put_together() -> None:
-    with pytest.raises(TooLong):
-        substitute("${A:+$A$A$A}" * 100_000, {"A": "x" * 1_000_000}.get, lambda _: None)
-    fits = "$A" * (MAX_EXPANSION // 100)
-    assert len(substitute(fits, {"A": "x" * 100}.get, lambda _: None)) == len(fits) * 50
+def answer() -> str:
+    try:
+        return render(load(LoadOptions(files=("compose.yaml",), environment={})))
+    except ComposeError as error:
+        return told(error)
 
 
-def test_a_long_text_counts_as_often_as_aliases_repeat_it() -> None:
-    repeated = "b: [{}]\n".format(",".join(["*a"] * 60))
-    for value in (f'"{"x" * 100_000}"', f'{{? "{"k" * 100_000}" : 1}}'):
-        with pytest.raises(ComposeError, match="aliases expand to more than") as caught:
-            parse(f"a: &a {value}\n{repeated}", "/c.yaml")
-        assert caught.value.code == "E006"
-    assert parse(f'a: &a "{"x" * 10_000}"\n{repeated}', "/c.yaml")
+@pytest.mark.usefixtures("_files")
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_wide_deep_or_grows_costs_little(name: str) -> None:
+    Path("compose.yaml").write_text(CASES[name], encoding="utf-8")
+    started, held_kb = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(answer()) < 16 << 20
+    assert time.process_time() - started < PATIENCE
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - held_kb < 200 << 10
 
 
-def test_a_line_of_many_statements_is_read_like_many_lines() -> None:
-    text = "".join(f'A{n}="$U"' for n in range(20_000))
-    assert len(dotenv.parse(text, "/x.env", {})) == 20_000
+@pytest.mark.usefixtures("_files")
+def test_of_very_many_errors_the_first_are_told_and_the_rest_counted() -> None:
+    Path("compose.yaml").write_text(CASES["unknown keys"], encoding="utf-8")
+    with pytest.raises(ComposeErrors) as caught:
+        load(LoadOptions(files=("compose.yaml",), environment={}))
+    assert len(caught.value.errors) == MOST_TOLD
+    assert caught.value.errors[0].suggestion == "image"
+    assert told(caught.value).endswith(f"\n... and {9_000 - MOST_TOLD} more errors")
 
 
-def test_warnings_of_an_environment_file_name_their_lines() -> None:
-    warnings: list[object] = []
-    dotenv.parse("A=$U\n\n# a\nB='1\n2'\nC=\"$V\"\n", "/x.env", {}, warnings)  # type: ignore[arg-type]
-    assert [str(warning).split(":")[1] for warning in warnings] == ["1", "6"]
-
-
-def test_a_duration_of_half_a_million_parts_is_none() -> None:
-    with pytest.raises(ValueError, match="as a duration"):
-        Duration.parse("1h" * 500_000)
+@pytest.mark.usefixtures("_files")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a base for all", "with its bases the project has more than 25000 nodes"),
+        ("includes that double", f"more than {MAX_FILES} files"),
+        ("ranges of ports", "more than 20000 ports"),
+        ("one environment file for all", "the environment files of all services hold more than 50000 variables"),
+        ("an environment that doubles", "variables make the file longer than 1048576 characters"),
+        ("a long text, often", "aliases expand to more than 25000 nodes"),
+    ],
+)
+def test_a_limit_says_what_is_too_large(name: str, message: str) -> None:
+    Path("compose.yaml").write_text(CASES[name], encoding="utf-8")
+    with pytest.raises(ComposeError, match=message):
+        load(LoadOptions(files=("compose.yaml",), environment={}))

@@ -51,7 +51,7 @@ def test_a_pipe_that_no_one_writes_to_is_an_error_and_no_hang(text: str | None) 
 
 
 def test_a_device_or_a_socket_is_an_error(tmp_path: Path) -> None:
-    assert "larger than 4 MiB" in problem("/dev/zero")
+    assert "larger than 1 MiB" in problem("/dev/zero")
     assert "empty compose file" in problem("/dev/null")
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind("socket")
