@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import inf
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -118,7 +119,7 @@ class Follower:
         """Lines in the order of time as far as a short window allows; ends when all containers have."""
         while self._following:
             batch = self._batch()
-            batch.sort(key=lambda item: item.time if isinstance(item, Line) else time.time())
+            batch.sort(key=lambda item: item.time if isinstance(item, Line) else inf)
             for item in batch:
                 if isinstance(item, (Ended, Released)):
                     self._following -= 1

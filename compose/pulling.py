@@ -31,7 +31,8 @@ def is_due(policy: str, age_s: float | None) -> bool:
     if policy == "always":
         return True
     refresh_s = refresh_after_s(policy)
-    return refresh_s is not None and (age_s is None or age_s >= refresh_s)
+    # An age below zero is that of a clock that was ahead then.
+    return refresh_s is not None and (age_s is None or not 0 <= age_s < refresh_s)
 
 
 def refresh_after_s(policy: str) -> float | None:

@@ -13,7 +13,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
@@ -444,15 +444,9 @@ class Containers:
         found = liveness.observe(self._paths.container_run(container_id), directory)
         return open_cgroup(found["cgroup"] or wanted, container_id)
 
-    @contextmanager
-    def paused(self, ref: str) -> Iterator[None]:
-        """Freeze a running container for a block."""
-        monitor = self.monitor(ref)
-        monitor.pause()
-        try:
-            yield
-        finally:
-            monitor.unpause()
+    def paused(self, ref: str) -> AbstractContextManager[None]:
+        """Freeze a running container for a block, and no longer than this process lives."""
+        return self.monitor(ref).paused()
 
     def upper(self, ref: str) -> str:
         """The directory with what a container wrote over its image; made where it has never run."""

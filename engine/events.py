@@ -102,6 +102,8 @@ def records(
 
     With `follow` it goes on, without polling, until `until` or for ever.
     """
+    begun = time.time()
+    deadline = None if until is None else time.monotonic() + until - begun
     with _Tail(directory) as tail:
         if since is None and follow:
             tail.skip()
@@ -113,9 +115,11 @@ def records(
                 if until is not None and record.time > until:
                     return
                 yield record
-            left = None if until is None else until - time.time()
+            left = None if deadline is None else deadline - time.monotonic()
             if not follow or (left is not None and left <= 0):
                 return
+            if since is not None and since <= begun:
+                since = None  # What comes from now on is later, even where the clock is set back.
             tail.wait(left)
 
 

@@ -43,6 +43,8 @@ def read(
     """
     if tail == 0 and not follow:
         return
+    begun = time.time()
+    deadline = None if until is None else time.monotonic() + until - begun
     source = _JsonSource(log_dir) if _json_files(log_dir) else _RawSource(log_dir)
     with closing(source), _Changes(log_dir if follow else None, wake_fd) as changes:
         yield from source.present(tail, since, until)
@@ -58,7 +60,7 @@ def read(
                     yield record
             if is_over:
                 return
-            remaining = None if until is None else until - time.time()
+            remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
                 return
             changes.wait(remaining)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from engine.kernel import procfs
 from engine.runtime.cgroup import Cgroup
 from engine.types import EndpointInfo
 
@@ -101,7 +102,7 @@ def _host_memory() -> int:
 
 def processes(pids: Sequence[int]) -> Iterator[Process]:
     """Describe processes, in the order given. One that has ended meanwhile is left out."""
-    booted_at = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    booted_at = time.time() - procfs.age_s(0)
     names: dict[int, str] = {}
     for pid in pids:
         try:
@@ -119,6 +120,7 @@ def _process(pid: int, booted_at: float, names: dict[int, str]) -> Process:
         arguments = file.read().rstrip("\0").replace("\0", " ")
     ticks = os.sysconf("SC_CLK_TCK")
     cpu_s = (int(fields[11]) + int(fields[12])) / ticks
+    age_s = procfs.age_s(int(fields[19]))
     started_at = booted_at + int(fields[19]) / ticks
     uid = os.stat(f"/proc/{pid}").st_uid
     if uid not in names:
@@ -127,7 +129,7 @@ def _process(pid: int, booted_at: float, names: dict[int, str]) -> Process:
         user=names[uid],
         pid=pid,
         ppid=int(fields[1]),
-        cpu=int(cpu_s * 100 / max(time.time() - started_at, 0.001)),
+        cpu=int(cpu_s * 100 / max(age_s, 0.001)),
         started=_start_time(started_at),
         terminal=_terminal(int(fields[4])),
         time=_cpu_time(int(cpu_s)),

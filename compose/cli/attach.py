@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -135,7 +136,8 @@ class Attachment:
             is_known = container.labels.get(labels.SERVICE) == service and container.name in self._services
             if is_known and container.id not in self._followed:
                 self._followed.add(container.id)
-                follower.follow(container, Span(since=max(container.status.finished_at, since)))
+                ended_at = min(container.status.finished_at, time.time())
+                follower.follow(container, Span(since=max(ended_at, since)))
 
     def _is_shown(self, service: str) -> bool:
         return (not self._shows or service in self._shows) and service not in self._hides

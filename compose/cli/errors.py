@@ -57,7 +57,7 @@ def warn(message: str) -> None:
 def render(error: BaseException, *, colour: bool = False) -> str:
     """An error as text of several lines."""
     several = getattr(error, "errors", ())
-    if several:
+    if several and isinstance(error, UmiakError):
         omitted = getattr(error, "omitted", 0)
         more = [f"... and {omitted} more errors"] if omitted else []
         return "\n".join([*(render(one, colour=colour) for one in several), *more])
@@ -95,6 +95,11 @@ def _message(error: BaseException) -> str:
         return "the input is nested too deeply"
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return f"umiak itself failed: {text}"
+
+
+def is_defect(error: BaseException) -> bool:
+    """Whether an error is neither one of umiak's own nor something that the operating system refused for want of something."""
+    return not isinstance(error, UmiakError) and not (isinstance(error, OSError) and error.errno in _CIRCUMSTANCES)
 
 
 def _hint(error: BaseException) -> str | None:

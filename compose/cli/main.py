@@ -32,8 +32,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except signals.Interrupt as interrupt:
         return interrupt.exit_code
     except (UmiakError, Exception) as error:
-        from compose.cli.errors import report
+        from compose.cli.errors import is_defect, report
 
+        if (number := signals.interrupted()) and is_defect(error):
+            # Raised within compiled code, as pydantic's, an Interrupt comes out as an error of that code's.
+            return 128 + number
         return report(error, arguments)
 
 

@@ -43,10 +43,19 @@ def on_interrupt(act: Callable[[int], object]) -> Iterator[None]:
                 signal.signal(number, handler)
 
 
+_seen: list[int] = []
+
+
+def interrupted() -> int:
+    """The signal for which this process last raised `Interrupt`; 0 where there was none."""
+    return _seen[-1] if _seen else 0
+
+
 def interruptible() -> AbstractContextManager[None]:
     """For a block, let these signals raise `Interrupt`."""
 
     def interrupt(number: int) -> None:
+        _seen.append(number)
         raise Interrupt(number)
 
     return on_interrupt(interrupt)

@@ -90,7 +90,7 @@ def run(context: Context, args: Args) -> int:
     with context.view("up", mutes=muted(args)) as view, context.orchestrator(warm=True, view=view) as orchestrator:
         desired = context.desired(orchestrator, args.words, strict_intervals=args.flag("strict-intervals"))
         _check_services(desired, args)
-        begun = time.time()
+        begun, ticking = time.time(), time.monotonic()
         is_attached = not any(args.flag(key) for key in ("detach", "wait", "no-start")) and not context.dry_run
         attachment = _attachment(context, orchestrator, desired, args) if is_attached else None
         try:
@@ -106,7 +106,8 @@ def run(context: Context, args: Args) -> int:
                 with context.view("up", lines=True) as lines:
                     if args.flag("watch"):
                         orchestrator.sink = lines.sink
-                    return attachment.run(since=begun)
+                    # However the clock was set meanwhile, nothing is left out.
+                    return attachment.run(since=min(begun, time.time() - (time.monotonic() - ticking)))
         except KeyboardInterrupt:
             if attachment is not None:
                 attachment.stop_all()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import time
+
 PF_EXITING = 0x4
 """A flag of a task, from the kernel's sched.h: it is on its way out, its namespaces are gone already."""
 
@@ -16,6 +19,11 @@ def start_time(pid: int) -> int | None:
             return int(file.read().rpartition(b")")[2].split()[19])
     except (FileNotFoundError, ProcessLookupError):
         return None
+
+
+def age_s(started: int) -> float:
+    """How long ago that start time was, whatever has been done to the clock since."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / os.sysconf("SC_CLK_TCK")
 
 
 def boot_id() -> str:

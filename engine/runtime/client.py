@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import contextmanager, suppress
 
 from engine.errors import (
     Conflict,
@@ -244,6 +245,16 @@ class MonitorClient:
     def pause(self) -> None:
         """Freeze the container."""
         self._request({"op": "pause"})
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Freeze the container for a block. Where this process is killed in it, the monitor lets the container go on."""
+        with self._ask({"op": "pause", "hold": True}) as connection:
+            self._reply(connection)
+            yield
+            connection.send(json.dumps({"op": "unpause"}).encode())
+            with suppress(Conflict):  # somebody else has let it go on
+                self._reply(connection)
 
     def unpause(self) -> None:
         """Let a frozen container go on."""

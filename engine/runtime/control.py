@@ -143,6 +143,8 @@ class Connection:
         self._outbox: list[tuple[bytes, int]] = []
         self._process: Process | None = None
         self._attachment: Attachment | None = None
+        self._holds = False
+        """Whether the container is paused for as long as this client is there, so that a killed one leaves nothing frozen."""
         self._fds: list[int] = []
         container.loop.add_reader(client.fileno(), self._receive)
 
@@ -203,11 +205,13 @@ class Connection:
         self._container.kill(int(request["signal"]))
         self.send({"ok": True})
 
-    def _pause(self, _: dict[str, Any]) -> None:
+    def _pause(self, request: dict[str, Any]) -> None:
         self._container.pause()
+        self._holds = bool(request.get("hold"))
         self.send({"ok": True})
 
     def _unpause(self, _: dict[str, Any]) -> None:
+        self._holds = False
         self._container.unpause()
         self.send({"ok": True})
 
@@ -307,12 +311,18 @@ class Connection:
                 os.close(fd)
         self._outbox.clear()
 
+    def _let_go(self) -> None:
+        holds, self._holds = self._holds, False
+        if holds and self._container.status()["state"] == "paused":
+            self._container.unpause()
+
     def close(self) -> None:
         """End the connection. A process it started goes on; one on a terminal sees that hang up."""
         if self._socket.fileno() >= 0:
             self._container.loop.remove(self._socket.fileno())
             self._socket.close()
         self._watching = False
+        self._let_go()
         attachment, self._attachment = self._attachment, None
         if attachment:
             attachment.close()

@@ -405,7 +405,7 @@ class Monitor:
         if pidfd < 0 or not liveness.init_alive(before):
             self._ended_unseen(pidfd)
             return
-        self._launched_at = time.monotonic() - max(time.time() - before["started_at"], 0.0)
+        self._launched_at = time.monotonic() - procfs.age_s(before["pid_starttime"])
         self._watch_memory()
         if not self.config["tty"]:
             self._output.resume()

@@ -224,6 +224,20 @@ def test_a_frozen_container_does_nothing_and_can_be_stopped(rig: Rig) -> None:
     assert container.client.stop()["status"]["exit_code"] == 4
 
 
+def test_a_pause_that_a_client_holds_ends_with_the_client(rig: Rig) -> None:
+    container = rig.container("/bin/sleep", "100")
+    container.start()
+    with container.client.paused():
+        assert container.status()["state"] == "paused"
+    assert container.status()["state"] == "running"
+    child = os.fork()
+    if child == 0:
+        with container.client.paused():
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    wait_for(lambda: container.status()["state"] == "running", "the container to go on")
+
+
 def test_a_terminal_has_one_stream_and_a_size(rig: Rig) -> None:
     container = rig.shell("sleep 0.3; stty size; tty; echo err >&2", tty=True)
     container.start()

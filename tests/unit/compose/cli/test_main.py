@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import compose.cli.main
+import compose.cli.signals
 from compose.cli.main import main
 
 FAST = ("ps", "logs", "exec_", "down", "stop", "start", "kill")
@@ -44,6 +47,23 @@ def test_an_unknown_command_is_one_clear_error(capfd: pytest.CaptureFixture[str]
 def test_an_option_in_the_wrong_place_is_told_where_it_goes(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["down", "--progress", "plain"]) == 1
     assert "it goes before the command" in capfd.readouterr().err
+
+
+def test_an_interrupt_that_compiled_code_turned_into_an_error_is_one_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: list[str]) -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.sigtimedwait([], 5)
+        except BaseException as error:
+            raise TypeError(str(error)) from None
+        return 0
+
+    monkeypatch.setattr(compose.cli.main, "_run", run)
+    monkeypatch.setattr(compose.cli.signals, "_seen", [])
+    assert main([]) == 143
+    assert capfd.readouterr().err == ""
 
 
 def test_what_has_no_dry_run_is_refused(capfd: pytest.CaptureFixture[str]) -> None:

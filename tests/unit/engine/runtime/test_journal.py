@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from threading import Thread
 
 import pytest
 
+from engine import events
 from engine.events import records
 from engine.runtime import journal
 
@@ -43,6 +45,28 @@ def test_a_large_record_is_rotated_and_read_across_both_files(tmp_path: Path, mo
     assert found == list(range(found[0], 40))
     assert len(found) < 40
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 3000
+
+
+def test_what_happens_after_the_clock_was_set_back_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    note(tmp_path, "create")
+    following = records(str(tmp_path), since=now - 60, follow=True)
+    assert next(following).action == "create"
+    monkeypatch.setattr(time, "time", lambda: now - 3600)
+    monkeypatch.setattr(events._Tail, "wait", lambda *_: note(tmp_path, "die"))
+    assert next(following).action == "die"
+
+
+def test_an_end_in_time_comes_though_the_clock_was_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time()
+    real_wait = events._Tail.wait
+
+    def wait(tail: events._Tail, timeout_s: float | None) -> None:
+        monkeypatch.setattr(time, "time", lambda: now - 3600)
+        real_wait(tail, timeout_s)
+
+    monkeypatch.setattr(events._Tail, "wait", wait)
+    assert list(records(str(tmp_path), since=now - 60, until=now + 0.2, follow=True)) == []
 
 
 def test_a_torn_line_is_passed_over(tmp_path: Path) -> None:
