@@ -41,7 +41,7 @@ def canonicalize(
 
 def with_plain_ports(tree: Map, texts: Texts) -> Map:
     """A merged template whose lists of ports are long where no variable stands in them."""
-    plain = Canonicalizer(texts)
+    plain = Canonicalizer(texts, is_template=True)
     return plain.apply(tree, {"services": {"*": {"ports": _ports_of_template}}})  # type: ignore[no-any-return]
 
 
@@ -72,7 +72,7 @@ class Canonicalizer:
         if rules is None or node is None or node is RESET:
             return node
         if callable(rules):
-            if self.is_template and (rules in _KEPT_IN_TEMPLATES or (isinstance(node, str) and "$" in node)):
+            if self.is_template and self._keeps(rules, node):
                 return node
             try:
                 return rules(self, node, path, place)
@@ -88,6 +88,11 @@ class Canonicalizer:
                 copy[key] = self.apply(value, rule, (*path, key), node.value_place(key)) if rule else value
             return copy
         return node
+
+    @staticmethod
+    def _keeps(rule: Transform, node: Any) -> bool:
+        """Whether a template prints a value as it was written. Of a mount, the parts are known whatever its variables are."""
+        return rule in _KEPT_IN_TEMPLATES or (rule is not _mount and isinstance(node, str) and "$" in node)
 
     def each(self, node: Any, rule: Transform, path: Path) -> Any:
         """A sequence with each item transformed; an item may become several."""
@@ -345,7 +350,7 @@ def _ports(context: Canonicalizer, node: Any, path: Path, place: Place | None) -
 
 def _ports_of_template(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
     has_variable = any("$" in str(port) for port in node)
-    return node if has_variable else _ports(context, node, path, place)
+    return node if has_variable else unique(context.each(node, _port, path), port_key)
 
 
 def _port(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
@@ -363,7 +368,8 @@ def _port(context: Canonicalizer, node: Any, path: Path, place: Place | None) ->
     if "published" in port:
         if isinstance(port["published"], float):
             raise Unreadable(f"published: {format_scalar(port['published'])} is not a port")
-        port["published"] = format_scalar(port["published"])
+        if not context.is_template:
+            port["published"] = format_scalar(port["published"])
     if not port.get("target"):
         raise Unreadable("a port needs a target", "target: is the port in the container")
     if "host_ip" in port and not _address(port["host_ip"]):
@@ -386,6 +392,20 @@ def _is_host_path(source: str) -> bool:
     return source[:1] in (".", "/", "~") or source.startswith("\\\\") or (source[1:2] == ":" and source[0].isalpha())
 
 
+def _sections(spec: str) -> list[str]:
+    """What stands between colons; those in a variable's braces, as in `${DATA:-./data}:/data`, part nothing."""
+    sections, depth, start = [], 0, 0
+    for index, character in enumerate(spec):
+        if character == "{" and spec[index - 1 : index] == "$":
+            depth += 1
+        elif character == "}" and depth:
+            depth -= 1
+        elif character == ":" and not depth:
+            sections.append(spec[start:index])
+            start = index + 1
+    return [*sections, spec[start:]]
+
+
 def parse_volume(spec: str) -> dict[str, Any]:
     """The mount that a short syntax stands for: `[SOURCE:]TARGET[:OPTIONS]`."""
     if not spec:
@@ -393,7 +413,7 @@ def parse_volume(spec: str) -> dict[str, Any]:
     if len(spec) <= 2:
         return {"type": "volume", "target": clean_path(spec)}
     sections: list[str] = []
-    for section in spec.split(":"):
+    for section in _sections(spec):
         if sections and _is_drive(sections[-1]):  # `C:\data`: a lone letter and what follows are one path
             sections[-1] += ":" + section
         else:
@@ -510,7 +530,7 @@ def _device_requests(context: Canonicalizer, node: Any, path: Path, place: Place
 
 def _gpus(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
     if isinstance(node, str):
-        return Seq([Map({"count": -1}, place)], place)
+        return Seq([Map({"count": "all" if context.is_template else -1}, place)], place)
     return _device_requests(context, node, path, place)
 
 

@@ -46,7 +46,7 @@ class Consistency:
             self._check_mounts(name, service)
         self._check_container_names()
         self._check_published_ports()
-        self._check_resources()
+        self._check_counts()
         if not self.errors:
             self._check_cycles()
         return self.errors
@@ -120,8 +120,8 @@ class Consistency:
             self._check_contexts(name, build)
         known = self._tree.get("volumes") or ()
         for index, mount in enumerate(service.get("volumes") or ()):
-            source = mount.get("source")
-            if mount.get("type") == "volume" and source and source not in known:
+            source = mount.get("source") if isinstance(mount, Map) and mount.get("type") == "volume" else None
+            if source and "$" not in source and source not in known:  # a template's variable may name any
                 self._undefined(name, ("services", name, "volumes", index), "volume", source, known)
 
     def _check_files(self, name: str, references: Any, path: Path, section: str, kind: str) -> None:
@@ -229,19 +229,23 @@ class Consistency:
                 self._add("E041", message, path, "container names are unique on the host")
             owners[container] = name
 
-    def _check_resources(self) -> None:
+    def _check_counts(self) -> None:
         for name, service in self._services.items():
             for path in (("scale",), ("deploy", "replicas")):
                 count = _dig(service, path)
                 if isinstance(count, int) and count < 0:
                     message = f"services.{name}.{'.'.join(path)}: must be greater than or equal to 0"
                     self._add("E013", message, ("services", name, *path))
+
+    def check_resources(self) -> list[ComposeError]:
+        """What contradicts itself in volumes, secrets and configs, whoever uses them: wrong even where nothing is compared."""
         for name, secret in (self._tree.get("secrets") or Map()).items():
             self._check_file_object("secrets", name, secret, ("file", "environment"))
         for name, config in (self._tree.get("configs") or Map()).items():
             self._check_file_object("configs", name, config, ("file", "environment", "content"))
         for name, volume in (self._tree.get("volumes") or Map()).items():
             self._check_volume(name, volume)
+        return self.errors
 
     def _check_file_object(self, section: str, name: str, node: Any, sources: tuple[str, ...]) -> None:
         resource = node if isinstance(node, Map) else Map()

@@ -35,6 +35,29 @@ def add_values(tree: Map) -> Map:
     return _each_service(tree, _values)
 
 
+def list_provider_options(tree: Map) -> Map:
+    """A project whose providers' options are lists of text, which a template leaves as they are written."""
+    return _each_service(tree, lambda service: _with(service, "provider", _provider))
+
+
+def agree_on_replicas(service: Map) -> Map:
+    """A service whose `deploy`, where there is one without `replicas`, says what its `scale` says."""
+    scale = service.get("scale")
+    if scale is None:
+        return service
+    return _with(service, "deploy", lambda deploy: deploy if "replicas" in deploy else _put(deploy, "replicas", scale))
+
+
+def _with(service: Map, key: str, change: Callable[[Map], Map]) -> Map:
+    return _put(service, key, change(service[key])) if isinstance(service.get(key), Map) else service
+
+
+def _put(node: Map, key: str, value: Any) -> Map:
+    copy = node.clone()
+    copy[key] = value
+    return copy
+
+
 def _each_service(tree: Map, change: Callable[[Map], Map]) -> Map:
     result = tree.clone()
     services = (result.get("services") or Map()).clone()
@@ -48,8 +71,6 @@ def _each_service(tree: Map, change: Callable[[Map], Map]) -> Map:
 
 def _values(service: Map) -> Map:
     result = service.clone()
-    if isinstance(result.get("provider"), Map):
-        result["provider"] = _provider(result["provider"])
     secrets = result.get("secrets")
     if isinstance(secrets, Seq):
         result["secrets"] = Seq([_secret(item) for item in secrets], secrets.place, secrets.at)
@@ -70,7 +91,8 @@ def add_defaults(tree: Map, project: str, environment: Mapping[str, str]) -> Map
     networks = (result.get("networks") or Map()).clone()
     if any("default" in (service.get("networks") or ()) for service in services.values()):
         networks.setdefault("default", None)
-    result["networks"] = networks
+    if networks:
+        result["networks"] = networks
     for section in ("networks", "volumes", "secrets", "configs"):
         if isinstance(result.get(section), Map):
             result[section] = _named(result[section], project)

@@ -163,7 +163,8 @@ def prune(tree: Any, paths: Iterable[tuple[str | int, ...]]) -> None:
             node.pop(str(path[-1]), None)
         elif path and isinstance(node, Seq) and _has(node, path[-1]):
             index = int(path[-1])
-            del node[index], node.at[index]
+            del node[index]
+            node.at = [*node.at[:index], *node.at[index + 1 :]]  # copies of a sequence share their places
 
 
 def _has(node: Any, step: str | int) -> bool:

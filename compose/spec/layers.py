@@ -40,6 +40,7 @@ class Reader:
         self.variables: dict[str, str] = {}
         self.budget = Budget()
         self._resolve_paths = resolve_paths
+        self._has_reset = False
 
     def load(
         self,
@@ -65,8 +66,8 @@ class Reader:
         tree: Map = add_contexts(settle(merged))
         if self.is_template:
             tree = with_plain_ports(tree, self.texts)
-        if count > 1 and not self.errors:
-            # Layers were checked on their own, where a key may be missing or null; now nothing more will complete them.
+        if (count > 1 or self._has_reset) and not self.errors:
+            # Layers were checked on their own, where a key may be missing, null or reset; now nothing will complete them.
             raise_all(validate(tree, self.texts, is_canonical=True))
         return resolve_project(tree, working_dir) if self._resolve_paths else tree
 
@@ -83,7 +84,9 @@ class Reader:
 
     def _parsed(self, file: str, errors: list[ComposeError] | None = None) -> list[Any]:
         self.budget.add_file(file)
-        return document.parse(document.read(file, self.texts), file, self.budget, errors)
+        text = document.read(file, self.texts)
+        self._has_reset |= "!reset" in text
+        return document.parse(text, file, self.budget, errors)
 
     def _drop_strays(self, tree: Any, base: Map | None) -> None:
         """Ignore a number over a mapping of variables, as Docker does (compose-go, override/merge.go), but say so."""

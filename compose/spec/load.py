@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from compose.errors import MANY, ComposeError, Place, Warning, dotted, errors_of, in_order, raise_all
 from compose.spec.consistency import Consistency
-from compose.spec.defaults import add_defaults, add_values, resolve_environment
+from compose.spec.defaults import (
+    add_defaults,
+    add_values,
+    agree_on_replicas,
+    list_provider_options,
+    resolve_environment,
+)
 from compose.spec.discover import Discovered, LoadOptions, discover, normalize_name
 from compose.spec.document import Map, Texts, find_place, format_scalar
 from compose.spec.include import SECTIONS
@@ -42,6 +48,9 @@ class Loaded:
         self.services: Map = tree.get("services") or Map()
         self.errors = reader.errors
         self.budget = reader.budget
+        self.contradictions = (
+            Consistency(tree, (), reader.texts).check_resources() if len(reader.errors) <= MANY else []
+        )
         self.texts = reader.texts
         self.variables = {**reader.variables, **found.environment}
         self.warnings = [*found.warnings, *reader.warnings]
@@ -57,6 +66,8 @@ def load(options: LoadOptions) -> Project:
     with _telling(loaded.warnings):
         with _collecting(errors):
             tree = _with_environment(loaded, active, with_files=options.resolve_environment)
+            if options.check_consistency:
+                tree["services"].update({name: agree_on_replicas(tree["services"][name]) for name in active})
         with _collecting(errors):
             project = _project(loaded, tree, active, options)
         raise_all(in_order(errors))
@@ -76,12 +87,14 @@ def load_checked(options: LoadOptions) -> tuple[Loaded, set[str]]:
 
 def _inconsistencies(loaded: Loaded, active: set[str], options: LoadOptions) -> list[ComposeError]:
     """What is wrong between services and resources, but for what may only be so because of the errors already found."""
-    if not options.check_consistency or len(loaded.errors) > MANY:
+    if len(loaded.errors) > MANY:
         return []
-    checked = active | enabled(loaded.services, loaded.found.profiles)
-    consistency = Consistency(loaded.tree, checked, loaded.texts)
-    errors = consistency.check()
-    loaded.warnings += consistency.warnings
+    errors = loaded.contradictions
+    if options.check_consistency:
+        checked = active | enabled(loaded.services, loaded.found.profiles)
+        consistency = Consistency(loaded.tree, checked, loaded.texts)
+        errors = [*consistency.check(), *errors]
+        loaded.warnings += consistency.warnings
     return [error for error in errors if not any(map(_may_follow(error), loaded.errors))]
 
 
@@ -107,7 +120,7 @@ def load_tree(options: LoadOptions) -> Loaded:
     """The project's canonical tree: all files merged, paths absolute, defaults filled in."""
     loaded = _read(options)
     with _telling(loaded.warnings):
-        raise_all(in_order(loaded.errors))
+        raise_all(in_order([*loaded.errors, *loaded.contradictions]))
     return loaded
 
 
@@ -131,6 +144,8 @@ def _read(options: LoadOptions) -> Loaded:
         tree["name"] = name
     tree.setdefault("services", Map())
     tree = add_values(tree)
+    if options.interpolate:
+        tree = list_provider_options(tree)
     if options.normalize:
         tree = add_defaults(tree, name, found.environment)
     return Loaded(found, name, tree, reader)

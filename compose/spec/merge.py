@@ -24,7 +24,7 @@ def merge(base: Any, over: Any, texts: Texts, path: Path = ()) -> Any:
     """`over` laid over `base`; neither is changed."""
     if over is None:
         return base
-    if base is None:
+    if base is None or base is RESET:
         return over
     special = _special(path)
     if special:
@@ -43,10 +43,8 @@ def merge(base: Any, over: Any, texts: Texts, path: Path = ()) -> Any:
 def _merge_maps(base: Map, over: Map, texts: Texts, path: Path) -> Map:
     result = base.clone()
     for key, value in over.items():
-        if value is RESET:
-            result.pop(key, None)
-        elif key not in result or key in over.overrides:
-            result.take(key, over)
+        if value is RESET or key not in result or key in over.overrides:
+            result.take(key, over)  # `!reset` stays until `settle`, for it deletes from earlier files, too
         elif value is not None:
             result.take(key, over, merge(result[key], value, texts, (*path, key)))
         elif _special((*path, key)) is _replace:
@@ -74,11 +72,8 @@ def _merge_values(base: Any, over: Any, path: Path, texts: Texts) -> Any:
     if isinstance(base, (Seq, RawMap)) or isinstance(over, (Seq, RawMap)):  # with --no-interpolate
         return unique(_append(_as_list(base), _as_list(over), path, texts), name_key)
     result = base.clone()
-    for key, value in over.items():
-        if value is RESET:
-            result.pop(key, None)
-        else:
-            result.take(key, over)
+    for key in over:
+        result.take(key, over)
     return result
 
 
@@ -166,6 +161,7 @@ _SERVICE: dict[str, Any] = {
     "environment": _merge_values,
     "expose": _unique_by(str),
     "extra_hosts": _merge_hosts,
+    "group_add": _unique_by(str),
     "healthcheck": {"test": _replace},
     "labels": _merge_values,
     "links": _unique_by(name_key),

@@ -116,8 +116,8 @@ def test_loading_what_config_prints_changes_nothing(unpacked: Any, form: str) ->
         given = options(case, root)
         os.chdir((root / case["compose"][0]).parent)
         printed = render(load(given), form)
-        if form == "json" and '"models"' in printed:
-            continue  # Docker's JSON leaves out the models that services name
+        if form == "json" and ('"models"' in printed or '"single"' in printed):
+            continue  # Docker's JSON leaves out the models that services name, and writes a single ulimit as no file may
         again.write_text(printed, encoding="utf-8")
         reloaded = load(replace(given, files=(str(again),)))
         assert render(reloaded, form) == printed, case["id"]
