@@ -161,7 +161,6 @@ _SERVICE: dict[str, Any] = {
     "environment": _merge_values,
     "expose": _unique_by(str),
     "extra_hosts": _merge_hosts,
-    "group_add": _unique_by(str),
     "healthcheck": {"test": _replace},
     "labels": _merge_values,
     "links": _unique_by(name_key),
