@@ -148,10 +148,13 @@ class Worker:
                 os.close(fd)
 
     def _start(self, connection: socket.socket, fds: list[int], peer: int) -> None:
+        # A signal for the fork must not meet the worker's handler in it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         pid = os.fork()
         if pid == 0:
             self._let_go(connection)
             _become(fds, peer)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         job = Job(pid, connection)
         for fd in (job.pidfd, connection.fileno()):
             self.jobs[fd] = job
@@ -196,6 +199,7 @@ def _become(fds: list[int], peer: int) -> NoReturn:
     try:
         set_process_name("umiak")
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         with open(fds[0], "rb", closefd=False) as request:
             request.seek(0)

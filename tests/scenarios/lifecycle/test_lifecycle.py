@@ -39,9 +39,9 @@ def test_what_is_paused_stands_still_until_it_is_let_go_on(stack: Stack) -> None
 
 
 def waiting_for(stack: Stack, *words: str) -> subprocess.Popen[str]:
-    """A `wait` that has found its containers: it follows each in a thread."""
+    """A `wait` that has found its containers: it follows each in a thread, beside the main one and the one for signals."""
     child = stack.start("wait", *words)
-    stack.wait_until(lambda: len(os.listdir(f"/proc/{child.pid}/task")) > 1, "wait to follow", timeout_s=30)
+    stack.wait_until(lambda: len(os.listdir(f"/proc/{child.pid}/task")) > 2, "wait to follow", timeout_s=30)
     return child
 
 
