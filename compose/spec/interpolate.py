@@ -107,6 +107,8 @@ def _closing_brace(template: str, start: int) -> int:
     depth = 0
     for brace in _BRACE.finditer(template, start):
         depth += 1 if brace[0] == "${" else -1
+        if depth > MAX_NESTING:
+            raise InvalidTemplate(f"{template[:20]}...")
         if depth == 0:
             return brace.start()
     return -1

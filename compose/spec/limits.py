@@ -11,15 +11,15 @@ from compose.errors import ComposeError, Place
 
 MAX_BYTES = 1 << 20
 """Largest file that is read."""
-MAX_NODES = 25_000
+MAX_NODES = 12_500
 """Keys and values of all files of a project, each alias, base and included file counted as often as it is used."""
 MAX_FILES = 400
 """Compose files that are read for one project, each as often as it is."""
 MAX_PORTS = 20_000
 """Ports that the ranges of a project stand for."""
-MAX_VARIABLES = 50_000
+MAX_VARIABLES = 25_000
 """What the environment files of all services hold, in variables."""
-MAX_EXPANDED = 1 << 20
+MAX_EXPANDED = 1 << 19
 """Characters that the variables of one file may grow to."""
 _LONG = 64
 

@@ -120,7 +120,9 @@ def load_tree(options: LoadOptions) -> Loaded:
     """The project's canonical tree: all files merged, paths absolute, defaults filled in."""
     loaded = _read(options)
     with _telling(loaded.warnings):
-        raise_all(in_order([*loaded.errors, *loaded.contradictions]))
+        # What a template lacks, a variable may bring.
+        contradictions = [error for error in loaded.contradictions if options.interpolate or error.code != "E014"]
+        raise_all(in_order([*loaded.errors, *contradictions]))
     return loaded
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def remove_tree(path: str | bytes, *, dir_fd: int | None = None) -> None:
-    """Remove a directory and all below it, never following a symbolic link. A missing one is no error.
+    """Remove a directory and all below it, never following a symbolic link. A missing one is no error, nor that another removes it, too.
 
     Subdirectories are moved up into the tree's top one after the other, so the walk never goes two levels deep.
     """
@@ -26,7 +26,7 @@ def remove_tree(path: str | bytes, *, dir_fd: int | None = None) -> None:
                 _dissolve(top, name, serial)
     finally:
         os.close(top)
-    with contextlib.suppress(FileNotFoundError):  # another was removing it, too
+    with contextlib.suppress(FileNotFoundError):
         os.rmdir(path, dir_fd=dir_fd)
 
 
@@ -44,19 +44,25 @@ def _unlink_files(directory: int) -> list[str]:
 
 
 def _dissolve(top: int, name: str, serial: Iterator[int]) -> None:
-    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    except FileNotFoundError:
+        return
     try:
         for below in _unlink_files(fd):
             _move_up(fd, below, top, serial)
     finally:
         os.close(fd)
-    os.rmdir(name, dir_fd=top)
+    with contextlib.suppress(FileNotFoundError):
+        os.rmdir(name, dir_fd=top)
 
 
 def _move_up(source: int, name: str, top: int, serial: Iterator[int]) -> None:
     while True:
         try:
             os.rename(name, f".up{next(serial)}", src_dir_fd=source, dst_dir_fd=top)
+            return
+        except FileNotFoundError:
             return
         except OSError:
             # The name is taken by a directory that has something in it.
