@@ -18,7 +18,7 @@ from compose.errors import ComposeError, Place, Warning, dotted
 from compose.spec import shellwords
 from compose.spec.document import RESET, Map, RawMap, Seq, Texts, format_scalar
 from compose.spec.grammar import DEVICE_FIELDS
-from compose.spec.limits import MAX_PORTS, Budget
+from compose.spec.limits import MAX_NODES, MAX_PORTS, Budget
 
 Path = tuple[str | int, ...]
 Transform = Callable[["Canonicalizer", Any, Path, "Place | None"], Any]
@@ -221,6 +221,8 @@ def _command(context: Canonicalizer, node: Any, path: Path, place: Place | None)
         words = shellwords.split(node)
     except ValueError as error:
         raise Unreadable(str(error), "close the quote, or write the command as a list") from None
+    if len(words) > MAX_NODES:
+        raise Unreadable(f"more than {MAX_NODES} words", "mount a long script as a file and run that")
     if any(character in node for character in "|;&<>") and len(" ".join(words)) + 2 < len(node):
         message = f"{dotted(path)}: what follows an unquoted ; | & < > is dropped; wrap the command in sh -c"
         context.warnings.append(Warning(place, message))

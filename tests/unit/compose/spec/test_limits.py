@@ -33,6 +33,7 @@ CASES = {
     "a chain of dependencies": services(3_000, "depends_on: [s{1}]") + "  s3000: {image: a}\n",
     "a circle of dependencies": services(3_000, "depends_on: [s{1}]") + "  s3000: {image: a, depends_on: [s0]}\n",
     "overrides": WEB + "    labels:\n" + "".join(f"      k{i}: !override a\n" for i in range(11_000)),
+    "a command of many words": WEB + "    command: " + "x " * 500_000 + "\n",
     "nested defaults": WEB + "    command: '" + "${A:-" * 80_000 + "}" * 80_000 + "'\n",
     "many nested defaults": WEB + "    command: '" + "${A:-${B:-${C:-x}}}" * 40_000 + "'\n",
     "a long text, often": f"x: &x {'y' * 100_000}\n" + WEB + "    command: [" + "*x," * 9_000 + "]\n",
@@ -98,6 +99,7 @@ def test_of_very_many_errors_the_first_are_told_and_the_rest_counted() -> None:
     [
         ("a base for all", "with its bases the project has more than 12500 nodes"),
         ("includes that double", f"more than {MAX_FILES} files"),
+        ("a command of many words", "more than 12500 words"),
         ("ranges of ports", "more than 20000 ports"),
         ("one environment file for all", "the environment files of all services hold more than 25000 variables"),
         ("an environment that doubles", "variables make the file longer than 524288 characters"),
