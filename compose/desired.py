@@ -41,6 +41,7 @@ from engine.types import (
 if TYPE_CHECKING:
     from compose.model.project import Project
     from compose.model.service import BlkioConfig, Port, Service
+    from networking.ipam import AddressPlan
 
 _RESTARTS: Mapping[str, Literal["no", "always", "on-failure", "unless-stopped"]] = {
     "no": "no",
@@ -273,11 +274,16 @@ class _Translation:
 
     def network(self, key: str) -> NetworkSpec:
         """Translate a network that belongs to the project."""
+        if len(self.project.networks[key].ipam.config) > 1:
+            self.warn(f"networks.{key}: only the first subnet is used", "networks", key, "ipam")
+        self._addresses(key)
+        spec = self._network_spec(key)
+        return replace(spec, labels={**spec.labels, **self._owned(spec), labels.NETWORK: key})
+
+    def _network_spec(self, key: str) -> NetworkSpec:
         network = self.project.networks[key]
         pools = network.ipam.config
-        if len(pools) > 1:
-            self.warn(f"networks.{key}: only the first subnet is used", "networks", key, "ipam")
-        spec = NetworkSpec(
+        return NetworkSpec(
             name=network.name or f"{self.project.name}_{key}",
             driver=network.driver or "bridge",
             internal=network.internal,
@@ -288,21 +294,24 @@ class _Translation:
             labels=network.labels,
             options=network.driver_opts,
         )
-        if pools:
-            self._check_addresses(key, spec)
-        return replace(spec, labels={**spec.labels, **self._owned(spec), labels.NETWORK: key})
 
-    def _check_addresses(self, key: str, spec: NetworkSpec) -> None:
-        """Raise InvalidInput, with the place, for a subnet that no network could have, or a service's address outside it."""
+    def _addresses(self, key: str) -> AddressPlan | None:
+        """The addresses that a network of the project asks for. Raise InvalidInput if no network could have them."""
+        network = self.project.networks[key]
+        if network.external or not network.ipam.config:
+            return None
         from networking import ipam
 
         with self._located("networks", key, "ipam"):
-            asked = ipam.asked_for(spec)
-        for service in self.project.services.values():
-            own = service.networks.get(key)
-            if own and own.ipv4_address and asked:
-                with self._located("services", service.name, "networks", key, "ipv4_address"):
-                    ipam.check_address(spec.name, own.ipv4_address, asked, {})
+            return ipam.asked_for(self._network_spec(key))
+
+    def _check_address(self, service: Service, key: str, wanted: str) -> None:
+        """Raise InvalidInput if a service's fixed address is none of its network's."""
+        if asked := self._addresses(key):
+            from networking import ipam
+
+            with self._located("services", service.name, "networks", key, "ipv4_address"):
+                ipam.check_address(self.network_name(key), wanted, asked, {})
 
     @contextlib.contextmanager
     def _located(self, *path: str | int) -> Iterator[None]:
@@ -425,6 +434,8 @@ class _Translation:
         requests: list[EndpointRequest] = []
         for key in sorted(joined, key=lambda key: (-(n.priority if (n := joined[key]) else 0), key)):
             own = joined[key]
+            if own and own.ipv4_address:
+                self._check_address(service, key, own.ipv4_address)
             requests.append(
                 EndpointRequest(
                     network=self.network_name(key),

@@ -458,7 +458,8 @@ class _Run:
         while True:
             status = self.engine.container(action.name).status
             is_up = status.state in ("running", "paused")
-            left_s = SETTLE_S - (time.time() - status.started_at)
+            # Not longer than that, even where the clock has been set back since.
+            left_s = min(SETTLE_S, SETTLE_S - (time.time() - status.started_at))
             if is_up and left_s <= 0:
                 return Readiness(True, "running")
             if not is_up and status.restart_count >= MAX_RESTARTS:

@@ -49,14 +49,15 @@ def read(
     with closing(source), _Changes(log_dir if follow else None, wake_fd) as changes:
         yield from source.present(tail, since, until)
         # What comes from now on is new, even if the host's clock has been set back.
-        is_new = since is None or since <= time.time()
+        if since is not None and since <= time.time():
+            since = None
         while follow:
             # Asked before the last look: what was written up to the end is then seen.
             is_over = ended()
             for record in source.news():
                 if until is not None and record.time > until:
                     return
-                if is_new or since is None or record.time >= since:
+                if since is None or record.time >= since:
                     yield record
             if is_over:
                 return

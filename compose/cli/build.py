@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,8 +48,7 @@ COMMAND = Command(
 def run(context: Context, args: Args) -> int:
     """Build them."""
     quiet = args.flag("quiet")
-    if progress := args.text("progress"):
-        os.environ["COMPOSE_PROGRESS"] = progress
+    context.take_progress(args)
     with context.view("build", quiet=quiet) as view, context.orchestrator(view=view, warm=True) as orchestrator:
         desired = _with_options(context.desired(orchestrator, args.words), args)
         services = _with_dependencies(desired, args.words) if args.flag("with-dependencies") else args.words

@@ -97,8 +97,7 @@ def run(context: Context, args: Args) -> int:
 def _run(context: Context, args: Args, request: BuildRequest) -> int:
     from engine.images.build.outputs import STANDARD_OUTPUT
 
-    if progress := args.text("progress"):
-        os.environ["COMPOSE_PROGRESS"] = "json" if progress == "rawjson" else progress
+    context.take_progress(args)
     warn_of_attestations(args)
     quiet = args.flag("quiet")
     with context.view("image build", quiet=quiet) as view, context.engine(warm=True) as engine:

@@ -10,7 +10,8 @@ from compose.cli.options import Args, Command, Option
 from engine.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
 
     from compose.errors import ComposeError
     from compose.model.project import Project
@@ -117,8 +118,6 @@ def _text(context: Context, args: Args) -> str:
     lines = _listed(project, args)
     if lines is not None:
         return _lines(lines)
-    from compose.redaction import redaction
-
     relative_to = project.working_dir if args.flag("relative") else None
     if args.flag("resolve-image-digests") or args.flag("lock-image-digests"):
         project = _pinned(project)
@@ -128,10 +127,16 @@ def _text(context: Context, args: Args) -> str:
     return render(
         project,
         format,
-        edit=redaction(options) if args.flag("redact") else None,
+        edit=_redaction(options) if args.flag("redact") else None,
         relative_to=relative_to,
         with_env_files=args.flag("no-env-resolution"),
     )
+
+
+def _redaction(options: LoadOptions) -> Callable[[Any], Any]:
+    from compose.redaction import redaction
+
+    return redaction(options)
 
 
 def _lines(lines: Iterable[str]) -> str:

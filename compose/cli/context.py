@@ -147,6 +147,11 @@ class Context:
             sink = view.sink if view else discard
             yield Orchestrator(engine, sink, parallel=self.parallel, dry_run=self.dry_run)
 
+    def take_progress(self, args: Args) -> None:
+        """Let `--progress` after the command stand for the one before it; BuildKit's word for JSON is another."""
+        if progress := args.text("progress"):
+            os.environ["COMPOSE_PROGRESS"] = "json" if progress == "rawjson" else progress
+
     @contextmanager
     def view(
         self, title: str, *, quiet: bool = False, lines: bool = False, mutes: Sequence[str] = ()

@@ -9,8 +9,6 @@ The tree stays a tree of text; the models read numbers, sizes and durations out 
 
 from __future__ import annotations
 
-import ipaddress
-import posixpath
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,14 +16,11 @@ from compose.errors import ComposeError, Place, Warning, dotted
 from compose.spec import shellwords
 from compose.spec.document import RESET, Map, RawMap, Seq, Texts, format_scalar
 from compose.spec.grammar import DEVICE_FIELDS
-from compose.spec.limits import MAX_NODES, MAX_PORTS, Budget
+from compose.spec.limits import MAX_NODES, Budget
+from compose.spec.short import Unreadable, clean_path, ip_address, parse_port, parse_volume
 
 Path = tuple[str | int, ...]
 Transform = Callable[["Canonicalizer", Any, Path, "Place | None"], Any]
-
-_PROPAGATIONS = ("rprivate", "private", "rshared", "shared", "rslave", "slave")
-_MAX_PORT = 65535
-_DIGITS = 20
 
 
 def canonicalize(
@@ -43,15 +38,6 @@ def with_plain_ports(tree: Map, texts: Texts) -> Map:
     """A merged template whose lists of ports are long where no variable stands in them."""
     plain = Canonicalizer(texts, is_template=True)
     return plain.apply(tree, {"services": {"*": {"ports": _ports_of_template}}})  # type: ignore[no-any-return]
-
-
-class Unreadable(ValueError):
-    """A value does not follow its short syntax; `hint` shows one that does, `at` is where a part of the value stands."""
-
-    def __init__(self, message: str, hint: str | None = None, at: Place | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
-        self.at = at
 
 
 class Canonicalizer:
@@ -291,59 +277,6 @@ def _extra_hosts(context: Canonicalizer, node: Any, path: Path, place: Place | N
     return result
 
 
-def _port_range(text: str, kind: str) -> tuple[int, int]:
-    first, dash, last = text.partition("-")
-    ends = (first, last if dash else first)
-    if not all(end.isascii() and end.isdigit() and len(end) < _DIGITS and int(end) <= _MAX_PORT for end in ends):
-        raise Unreadable(f'"{text}" is not a valid {kind} port', f"a port is a number from 1 to {_MAX_PORT}")
-    if int(ends[0]) > int(ends[1]):
-        raise Unreadable(f'the range "{text}" ends before it starts')
-    return int(ends[0]), int(ends[1])
-
-
-def _host_address(text: str) -> str:
-    return _address(text[1:-1] if text.startswith("[") and text.endswith("]") else text)
-
-
-def _address(text: str) -> str:
-    try:
-        if text and "%" in text:
-            raise ValueError("an address with a zone")
-        if text:
-            ipaddress.ip_address(text)
-    except ValueError:
-        raise Unreadable(f'"{text}" is not an IP address', "a published port binds to an IP, not a name") from None
-    return text
-
-
-def parse_port(spec: str, most: int = MAX_PORTS) -> list[dict[str, Any]]:
-    """The ports, so many at most, that a short syntax stands for: `[IP:][HOST[-HOST]:]CONTAINER[-CONTAINER][/PROTOCOL]`."""
-    *head, container = spec.split(":")
-    host = head.pop() if head else ""
-    address = _host_address(":".join(head))
-    container, _, protocol = container.partition("/")
-    protocol = (protocol or "tcp").lower()
-    if not container:
-        raise Unreadable(f'cannot read "{spec}" as a port: no container port', 'for example "8080:80"')
-    if protocol not in ("tcp", "udp", "sctp"):
-        raise Unreadable(f'cannot read "{spec}" as a port: unknown protocol "{protocol}"', "use tcp, udp or sctp")
-    start, end = _port_range(container, "container")
-    host_start, host_end = _port_range(host, "host") if host else (0, 0)
-    if host and end - start != host_end - host_start and end != start:
-        raise Unreadable(f"ranges of different length: {host} and {container}")
-    if end - start >= most:
-        hint = "publish a smaller range, or use network_mode: host"
-        raise Unreadable(f"with {container} the project has more than {MAX_PORTS} ports", hint)
-    base = {"mode": "ingress", "protocol": protocol} | ({"host_ip": address} if address else {})
-    ports = []
-    for target in sorted(range(start, end + 1), key=str):
-        published = (
-            f"{host_start}-{host_end}" if start == end and host_start != host_end else host_start + target - start
-        )
-        ports.append({**base, "target": target, **({"published": str(published)} if host else {})})
-    return ports
-
-
 def _ports(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:
     if context.is_template:
         return unique(node, port_key)
@@ -374,7 +307,7 @@ def _port(context: Canonicalizer, node: Any, path: Path, place: Place | None) ->
             port["published"] = format_scalar(port["published"])
     if not port.get("target"):
         raise Unreadable("a port needs a target", "target: is the port in the container")
-    if "host_ip" in port and not _address(port["host_ip"]):
+    if "host_ip" in port and not ip_address(port["host_ip"]):
         raise Unreadable("host_ip is empty", "leave it out to bind to all addresses")
     return port
 
@@ -384,75 +317,6 @@ def port_key(port: Any) -> Any:
     if not isinstance(port, Map):
         return repr(port)
     return (port.get("host_ip") or "0.0.0.0", port.get("published"), port.get("target"), port.get("protocol"))
-
-
-def _is_drive(text: str) -> bool:
-    return len(text) == 1 and text.isalpha()
-
-
-def _is_host_path(source: str) -> bool:
-    return source[:1] in (".", "/", "~") or source.startswith("\\\\") or (source[1:2] == ":" and source[0].isalpha())
-
-
-def _sections(spec: str) -> list[str]:
-    """What stands between colons; those in a variable's braces, as in `${DATA:-./data}:/data`, part nothing."""
-    sections, depth, start = [], 0, 0
-    for index, character in enumerate(spec):
-        if character == "{" and spec[index - 1 : index] == "$":
-            depth += 1
-        elif character == "}" and depth:
-            depth -= 1
-        elif character == ":" and not depth:
-            sections.append(spec[start:index])
-            start = index + 1
-    return [*sections, spec[start:]]
-
-
-def parse_volume(spec: str) -> dict[str, Any]:
-    """The mount that a short syntax stands for: `[SOURCE:]TARGET[:OPTIONS]`."""
-    if not spec:
-        raise Unreadable("an empty volume", 'for example "data:/var/lib/data"')
-    if len(spec) <= 2:
-        return {"type": "volume", "target": clean_path(spec)}
-    sections: list[str] = []
-    for section in _sections(spec):
-        if sections and _is_drive(sections[-1]):  # `C:\data`: a lone letter and what follows are one path
-            sections[-1] += ":" + section
-        else:
-            sections.append(section)
-    if "" in sections:
-        raise Unreadable(f'cannot read "{spec}" as a volume: empty section between colons')
-    if len(sections) > 3:
-        raise Unreadable(f'cannot read "{spec}" as a volume: too many colons', "options are separated by commas")
-    source = sections[0] if len(sections) > 1 else ""
-    mount: dict[str, Any] = {"type": "bind" if _is_host_path(source) else "volume"}
-    if source:
-        mount["source"] = source
-    mount["target"] = clean_path(sections[1] if source else sections[0])
-    bind: dict[str, Any] = {"create_host_path": True} if mount["type"] == "bind" else {}
-    volume: dict[str, Any] = {}
-    for option in sections[2].split(",") if len(sections) == 3 else ():
-        if option in ("ro", "rw"):
-            mount["read_only"] = option == "ro"
-        elif option == "nocopy":
-            volume["nocopy"] = True
-        elif option in _PROPAGATIONS:
-            bind["propagation"] = option
-        elif option in ("z", "Z"):
-            bind["selinux"] = option
-    if bind:
-        mount["bind"] = bind
-    if volume or mount["type"] == "volume":
-        mount["volume"] = volume
-    return mount
-
-
-def clean_path(path: str) -> str:
-    """The shortest equivalent path."""
-    if not path:
-        return path
-    cleaned = posixpath.normpath(path)
-    return cleaned[1:] if cleaned.startswith("//") else cleaned
 
 
 def _mount(context: Canonicalizer, node: Any, path: Path, place: Place | None) -> Any:

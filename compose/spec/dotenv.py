@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 
 from compose.errors import ComposeError, Place, Warning, display_path
-from compose.spec.interpolate import InvalidTemplate, RequiredVariable, TooLong, substitute
-from compose.spec.limits import MAX_BYTES, MAX_EXPANDED
+from compose.spec.interpolate import Expansion, InvalidTemplate, RequiredVariable, TooLong, substitute
+from compose.spec.limits import MAX_BYTES
 from compose.spec.source import read_bytes
 
 _BLANK = " \t\v\f\r\x85\xa0"
@@ -103,7 +103,7 @@ class _Parser:
         self._warnings = warnings
         self._position = 0
         self._values: dict[str, str] = {}
-        self._expanded = 0
+        self._expansion = Expansion()
         self._counted = (0, 1)
         self._unset: set[tuple[str, int]] = set()
 
@@ -196,11 +196,7 @@ class _Parser:
             self._warnings.append(Warning(Place(self._path, line, 1), message))
 
         try:
-            value = substitute(value, lookup, unset)
-            self._expanded += len(value)
-            if self._expanded > MAX_EXPANDED:
-                raise TooLong(f"variables make the file longer than {MAX_EXPANDED} characters")
-            return value
+            return self._expansion.counted(substitute(value, lookup, unset))
         except TooLong as error:
             raise self._fail(str(error), "write long values once") from None
         except InvalidTemplate as error:

@@ -33,6 +33,20 @@ class TooLong(ValueError):
     """Variables in variables make a text longer than any file."""
 
 
+class Expansion:
+    """How long the texts of one file have become by their variables."""
+
+    def __init__(self) -> None:
+        self._length = 0
+
+    def counted(self, text: str) -> str:
+        """The text; raises TooLong where it and those before it are too long together."""
+        self._length += len(text)
+        if self._length > MAX_EXPANDED:
+            raise TooLong(f"variables make the file longer than {MAX_EXPANDED} characters")
+        return text
+
+
 class RequiredVariable(ValueError):
     """A `${NAME:?message}` has no value."""
 
@@ -207,7 +221,7 @@ class Interpolator:
         self._environment = environment
         self._texts = texts
         self._warned: set[str] = set()
-        self._expanded = 0
+        self._expansion = Expansion()
         self.errors: list[ComposeError] = []
         self.warnings: list[Warning] = []
         self.broken: list[Path] = []
@@ -240,9 +254,10 @@ class Interpolator:
                 self.warnings.append(Warning(self._place_of(name, place), message))
 
         try:
-            return self._counted(substitute(template, self._environment.get, unset), path, place)
+            return self._expansion.counted(substitute(template, self._environment.get, unset))
         except TooLong as error:
-            raise ComposeError("E006", f"{dotted(path)}: {error}", at=place, path=dotted(path)) from None
+            hint = "mount long texts as a file"
+            raise ComposeError("E006", f"{dotted(path)}: {error}", at=place, path=dotted(path), hint=hint) from None
         except InvalidTemplate as error:
             message = f'invalid interpolation format for {dotted(path)}: "{error}"'
             self._fail("E020", message, str(error), path, place, f"{_ESCAPE_HINT}: $${str(error)[1:]}")
@@ -250,13 +265,6 @@ class Interpolator:
             hint = "set it in the environment or in the .env file"
             self._fail("E021", str(error), "$", path, place, hint)
         return template
-
-    def _counted(self, text: str, path: Path, place: Place | None) -> str:
-        self._expanded += len(text)
-        if self._expanded > MAX_EXPANDED:
-            message = f"variables make the file longer than {MAX_EXPANDED} characters"
-            raise ComposeError("E006", message, at=place, path=dotted(path), hint="mount long texts as a file")
-        return text
 
     def _place_of(self, name: str, place: Place | None) -> Place | None:
         """Where a variable is used in the text that starts at a place, which may have several lines."""

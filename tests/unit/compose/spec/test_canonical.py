@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from compose.spec.canonical import Unreadable, parse_port, parse_volume
 from compose.spec.document import Texts, parse
 from compose.spec.layers import Reader
 from compose.spec.merge import merge, settle
+from compose.spec.short import Unreadable, parse_port, parse_volume
 
 
 def canonical(text: str) -> Any:

@@ -14,36 +14,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from compose.errors import ComposeError, ComposeErrors, Place, snippet
-from compose.model.project import Project
-from compose.redaction import REDACTED, redaction
-from compose.spec.load import LoadOptions, discover, load, load_tree
+from compose.spec.load import LoadOptions, discover, load_tree
 from compose.spec.render import render, render_tree
+from tests.unit.compose.spec.files import loaded, problems, write
 
 
 @pytest.fixture(autouse=True)
 def _in_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-
-
-def write(**files: str) -> None:
-    for name, text in files.items():
-        path = Path(name.replace("__", "/").replace("_", "."))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-
-def loaded(text: str | None = None, **given: Any) -> Project:
-    if text is not None:
-        Path("compose.yaml").write_text(text)
-    given.setdefault("environment", {})
-    return load(LoadOptions(**given))
-
-
-def problems(text: str, **given: Any) -> list[ComposeError]:
-    with pytest.raises(ComposeError) as caught:
-        loaded(text, **given)
-    error = caught.value
-    return list(error.errors) if isinstance(error, ComposeErrors) else [error]
 
 
 def test_the_file_is_found_upwards_with_its_override(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,36 +286,6 @@ def test_secret_values_are_loaded_and_never_printed() -> None:
     assert project.secrets["s"].content == "swordfish"
     assert "swordfish" not in render(project)
     assert "hunter2" in render(project)
-
-
-def test_redaction_hides_what_may_be_secret_and_nothing_else() -> None:
-    write(app_env="OWN=hunter1\n")
-    text = """
-services:
-  a:
-    image: x:${TAG}
-    env_file: app.env
-    environment: {DB_PASSWORD: hunter2, URL: "https://me:hunter3@db/x?t=${TOKEN}", PLAIN: seen}
-    command: run --key ${API_KEY:-hunter4} --tag ${TAG}
-    build: {context: ., args: ["T=${TOKEN}"]}
-    configs: [c]
-configs: {c: {content: "token ${TOKEN}"}}
-"""
-    Path("compose.yaml").write_text(text)
-    options = LoadOptions(environment={"TOKEN": "hunter5", "TAG": "v1", "API_KEY": "hunter4"})
-    printed = render(load(options), edit=redaction(options))
-    assert "hunter" not in printed
-    for expected in (
-        "x:v1",
-        "PLAIN: seen",
-        "- --tag\n",
-        "- --key\n",
-        f"token {REDACTED}",
-        f"https://{REDACTED}@db/x?t={REDACTED}",
-    ):
-        assert expected in printed
-    unset = LoadOptions(environment={"TAG": "v1"})
-    assert "hunter" not in render(load(unset), edit=redaction(unset))
 
 
 def test_a_file_of_1500_lines_loads_within_100_ms() -> None:
@@ -698,60 +646,3 @@ def test_tags_work_through_aliases_and_own_keys_merge() -> None:
     project = loaded(files=("a.yaml", "b.yaml"))
     assert project.services["s"].labels == {"b": "2"}
     assert project.extensions["x-a"] == {"b": 3, "c": 2}
-
-
-@pytest.mark.parametrize(
-    ("body", "hint"),
-    [
-        ("services:\n  web\n    image: a\n", "line 2 may lack a colon: web:"),
-        (
-            'services:\n  web:\n    image: "a\n    ports:\n      - "80"\n',
-            "the quote that opens in line 3 ends in line 5: is one missing?",
-        ),
-        ('services:\n  web:\n    image: "a\n', "close the quote that opens in line 3"),
-        (
-            "services:\n  web:\n    image: a\n   ports: []\n",
-            "check the indentation: the line begins where none of those above it does",
-        ),
-        (
-            "services:\n  web:\n    image: {{ image }}\n",
-            "{{ … }} belongs to a template: render the file first, or quote the value",
-        ),
-        ("web:\n  image: a\n", "a service stands under services:"),
-        ("image: a\n", "it belongs to a service, under services:"),
-        ("services:\n  web:\n    image: a\n    replicas: 2\n", "it belongs to deploy"),
-        ("services:\n  web:\n    image: a\n    context: .\n", "it belongs to build"),
-        ("services:\n  web:\n    image: a\n    depends_on: [bd]\n  db:\n    image: b\n", 'did you mean "db"?'),
-        (
-            "services:\n  web:\n    image: a\n    environment:\n      - A: b\n",
-            'expected a string; write "A=b", or leave out the dashes',
-        ),
-        (
-            "services:\n  web:\n    image: a\n    command:\n      - say a: b\n",
-            'expected a string; quote it: "say a: b"',
-        ),
-        (
-            "services:\n  web:\n    image: a\n    healthcheck:\n      timeout: 5\n",
-            "expected a string; write 5s for seconds",
-        ),
-        ("services:\n  web:\n    image: a\n    mem_limit: 5 megs\n", "write a number with a unit: 512m, 1.5g"),
-        (
-            "services:\n  web:\n    image: a\n    stop_grace_period: soon\n",
-            "write a number with a unit: 30s, 1m30s, 2h",
-        ),
-    ],
-)
-def test_a_beginners_mistake_is_told_what_to_write_instead(body: str, hint: str) -> None:
-    (error,) = problems(body)
-    assert error.hint == hint
-
-
-def test_wrong_keys_and_wrong_extends_do_not_hide_other_mistakes() -> None:
-    found = problems(
-        "services:\n"
-        "  1: {image: a}\n"
-        "  web: {image: a, image: b, portss: []}\n"
-        "  x: {extends: nope}\n"
-        "  y: {extends: {file: no.yaml, service: z}}\n"
-    )
-    assert [error.code for error in found] == ["E005", "E004", "E012", "E040", "E001"]
